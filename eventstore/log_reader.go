@@ -1,0 +1,217 @@
+package eventstore
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// filteredScan bounds how many positions one statement looks through for events that pass a filter.
+const filteredScan = 200_000
+
+// logReader reads the global log in position order. It moves by surveys: a survey finds the settled position and, up to
+// it, the last committed event; pages then read up to that event. As the commit of that event has flushed the sequence,
+// no later event can appear below it, not even after a crash of the server: pages need no fence of their own.
+type logReader struct {
+	store  *Store
+	filter Filter
+	where  string // the filter's SQL, parameters from $4
+	args   []any
+
+	// cursor is what has been read: 0, or the position of a committed event (a settled position that no event holds
+	// would be unsafe to go on from after a crash).
+	cursor   Position
+	segments []segment // what the last survey found after cursor
+	started  time.Time // of the server, at the last survey
+}
+
+func (s *Store) newLogReader(after Position, filter Filter) (*logReader, error) {
+	if after < 0 {
+		return nil, &InvalidError{Index: -1, Field: "position", Reason: fmt.Sprintf("is %d, they start at 1", after)}
+	}
+	if err := filter.validate(); err != nil {
+		return nil, err
+	}
+	where, args := filter.where(4)
+	return &logReader{store: s, filter: filter, where: s.sql.schema.SQL(where), args: args, cursor: after}, nil
+}
+
+// settlement is the answer of settled_position.
+type settlement struct {
+	settled Position
+	last    Position // the sequence's; -1 where the stored row had to serve
+	months  int64    // sum of the registry's revisions
+	started time.Time
+}
+
+func (s *Store) scanSettled(row pgx.Row) (settlement, error) {
+	var found settlement
+	err := row.Scan((*int64)(&found.settled), (*int64)(&found.last), &found.months, &found.started)
+	return found, err
+}
+
+// survey settles, and plans what there is to read from cursor. Both statements go to one server in one round trip; the
+// second sees the settled position in a setting of their common transaction.
+func (r *logReader) survey(ctx context.Context) (settlement, error) {
+	s := r.store
+	for range 5 {
+		months, revision := s.months.get()
+		months = r.filter.months(months)
+		var batch pgx.Batch
+		batch.Queue(s.sql.settled, int64(r.cursor))
+		if s.inTx() || len(months) > 0 {
+			batch.Queue(r.probeSQL(months), int64(r.cursor))
+		}
+		found, ranges, err := r.sendSurvey(ctx, &batch, months)
+		if err != nil {
+			return found, fmt.Errorf("settling the log: %w", err)
+		}
+		if found.last >= 0 && r.cursor > found.last {
+			return found, &RewoundError{Position: r.cursor, Last: found.last}
+		}
+		if s.inTx() || found.months == revision {
+			r.segments = planSegments(ranges)
+			return found, nil
+		}
+		// The list was older than the settled position: months may be missing from it.
+		if err := s.months.load(ctx, s.db, s.sql.months); err != nil {
+			return found, err
+		}
+	}
+	return settlement{}, fmt.Errorf("settling the log: its months kept changing")
+}
+
+func (r *logReader) sendSurvey(ctx context.Context, batch *pgx.Batch, months []time.Time) (found settlement, ranges []leafRange, err error) {
+	results := r.store.db.SendBatch(ctx, batch)
+	defer func() {
+		if closeErr := results.Close(); err == nil {
+			err = closeErr
+		}
+	}()
+	if found, err = r.store.scanSettled(results.QueryRow()); err != nil || batch.Len() == 1 {
+		return found, nil, err
+	}
+	rows, err := results.Query()
+	if err != nil {
+		return found, nil, err
+	}
+	var leaf int
+	var first, last *int64
+	_, err = pgx.ForEachRow(rows, []any{&leaf, &first, &last}, func() error {
+		if first == nil {
+			return nil
+		}
+		found := leafRange{first: Position(*first), last: Position(*last)}
+		if !r.store.inTx() {
+			found.month = months[leaf]
+		}
+		ranges = append(ranges, found)
+		return nil
+	})
+	return found, ranges, err
+}
+
+// probeSQL asks each leaf for its first and last position after the cursor, up to the settled one: two index lookups.
+func (r *logReader) probeSQL(months []time.Time) string {
+	const probe = `min(position), max(position) FROM {{leaf}}
+ WHERE position > $1::bigint AND position <= current_setting('hindsight.settled')::bigint`
+	s := r.store
+	if s.inTx() {
+		return s.sql.schema.SQL(`SELECT 0, min(position), max(position) FROM {{schema}}.events
+ WHERE position > $1::bigint AND position <= current_setting('hindsight.settled')::bigint`)
+	}
+	sql := ""
+	for i, month := range months {
+		if i > 0 {
+			sql += "\nUNION ALL\n"
+		}
+		sql += s.overLeaves([]time.Time{month}, "SELECT "+strconv.Itoa(i)+", "+probe, "")
+	}
+	return sql
+}
+
+// page reads the next events that the last survey planned; an empty page says that all of them were read.
+func (r *logReader) page(ctx context.Context, limit int) ([]Recorded, error) {
+	for len(r.segments) > 0 {
+		segment := r.segments[0]
+		upTo := segment.upTo
+		if !r.filter.empty() {
+			upTo = min(upTo, r.cursor+filteredScan)
+		}
+		page, err := r.read(ctx, segment.months, upTo, limit)
+		if err != nil {
+			return nil, fmt.Errorf("reading the log after position %d: %w", r.cursor, err)
+		}
+		if len(page) == limit {
+			r.cursor = page[limit-1].Position
+		} else {
+			r.cursor = upTo
+		}
+		if r.cursor == segment.upTo {
+			r.segments = r.segments[1:]
+		}
+		if len(page) > 0 {
+			return page, nil
+		}
+	}
+	return nil, nil
+}
+
+func (r *logReader) read(ctx context.Context, months []time.Time, upTo Position, limit int) ([]Recorded, error) {
+	perLeaf := `SELECT ` + eventColumns + ` FROM {{leaf}} WHERE position > $1::bigint AND position <= $2::bigint` + r.where
+	const tail = ` ORDER BY position LIMIT $3::bigint`
+	s := r.store
+	sql := ""
+	if s.inTx() {
+		sql = `SELECT ` + eventColumns + ` FROM ` + string(s.sql.schema) + `.events WHERE position > $1::bigint AND position <= $2::bigint` + r.where + tail
+	} else {
+		sql = s.overLeaves(months, perLeaf, tail)
+	}
+	return s.collect(ctx, sql, append([]any{int64(r.cursor), int64(upTo), limit}, r.args...)...)
+}
+
+// leafRange is where a month's events stand that are still to be read.
+type leafRange struct {
+	month       time.Time // zero: the parent
+	first, last Position
+}
+
+// segment is a run of positions, up to upTo, that lie in the leaves of these months.
+type segment struct {
+	months []time.Time
+	upTo   Position
+}
+
+// planSegments cuts the log where its set of leaves changes: neighbouring months overlap around midnight, and clocks
+// jump, so a run may lie in several. The last upTo is the position of an event.
+func planSegments(ranges []leafRange) (segments []segment) {
+	for at, done := Position(0), false; !done; {
+		done = true
+		next := segment{upTo: 1<<63 - 1}
+		start := Position(1<<63 - 1) // where the next event not yet covered stands
+		for _, r := range ranges {
+			if r.last > at {
+				start = min(start, max(r.first, at+1))
+				done = false
+			}
+		}
+		for _, r := range ranges {
+			switch {
+			case r.last < start:
+			case r.first <= start:
+				next.months = append(next.months, r.month)
+				next.upTo = min(next.upTo, r.last)
+			default:
+				next.upTo = min(next.upTo, r.first-1)
+			}
+		}
+		if !done {
+			segments = append(segments, next)
+			at = next.upTo
+		}
+	}
+	return segments
+}

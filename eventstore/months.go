@@ -1,0 +1,69 @@
+package eventstore
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/sight-platform/hindsight/internal/pg"
+)
+
+// monthOf is the first instant of t's UTC month.
+func monthOf(t time.Time) time.Time {
+	t = t.UTC()
+	return time.Date(t.Year(), t.Month(), 1, 0, 0, 0, 0, time.UTC)
+}
+
+// leafOf names a month's partition.
+func leafOf(month time.Time) string { return "events_" + month.Format("2006_01") }
+
+// monthList is the process's copy of the month registry. Readers go to the leaves it names: a query through the parent
+// locks every partition on each execution.
+type monthList struct {
+	mu       sync.RWMutex
+	revision int64
+	online   []time.Time // ascending; months whose leaf can be read
+}
+
+func (l *monthList) get() (online []time.Time, revision int64) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.online, l.revision
+}
+
+// load reads the registry again. To be complete for positions up to a settled one it must run after that was read.
+func (l *monthList) load(ctx context.Context, db pg.DB, sql string) error {
+	rows, err := db.Query(ctx, sql)
+	if err != nil {
+		return fmt.Errorf("reading the months: %w", err)
+	}
+	var online []time.Time
+	var total, revision int64
+	var month time.Time
+	var state string
+	_, err = pgx.ForEachRow(rows, []any{&month, &state, &revision}, func() error {
+		total += revision
+		if state != "detached" && state != "dropped" {
+			online = append(online, month.UTC())
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("reading the months: %w", err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.online, l.revision = online, total
+	return nil
+}
+
+// between keeps the months that may hold recorded times from first to last (both included; zero is open).
+func between(months []time.Time, first, last time.Time) []time.Time {
+	return slices.DeleteFunc(slices.Clone(months), func(month time.Time) bool {
+		return !first.IsZero() && month.Before(monthOf(first)) || !last.IsZero() && month.After(last)
+	})
+}

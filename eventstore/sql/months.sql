@@ -1,0 +1,1 @@
+SELECT month::timestamp, state, revision FROM {{schema}}.months ORDER BY month
