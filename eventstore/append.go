@@ -122,7 +122,8 @@ func (s *Store) prepareEvent(ctx context.Context, r *appendRequest, event Event)
 	if reason := checkJSON(raw.JSON, MaxDataBytes); reason != "" {
 		return 0, &InvalidError{Field: "data", Reason: reason}
 	}
-	if raw.JSON, err = s.protect(ctx, r.stream, raw, &event.Metadata); err != nil {
+	_, given := event.Data.(Raw)
+	if raw.JSON, err = s.protect(ctx, r.stream, raw, given, &event.Metadata); err != nil {
 		return 0, err
 	}
 	metadata, err := encodeMetadata(event.Metadata)
@@ -166,12 +167,13 @@ func (s *Store) encode(payload any) (Raw, error) {
 	return raw, err
 }
 
-// protect runs the Cipher's Encode, if there is one, and notes the key in the metadata.
-func (s *Store) protect(ctx context.Context, stream StreamID, raw Raw, metadata *Metadata) (json.RawMessage, error) {
-	if metadata.KeyID != "" {
-		return nil, &InvalidError{Field: "metadata", Reason: "names a key id, which only the store's Cipher does"}
+// protect runs the Cipher's Encode, if there is one, and notes the key in the metadata. A Raw that was given with a key
+// id is encoded already.
+func (s *Store) protect(ctx context.Context, stream StreamID, raw Raw, given bool, metadata *Metadata) (json.RawMessage, error) {
+	if metadata.KeyID != "" && !given {
+		return nil, &InvalidError{Field: "metadata", Reason: "names a key id, but the body is not encoded with it"}
 	}
-	if s.config.Cipher.Encode == nil {
+	if s.config.Cipher.Encode == nil || metadata.KeyID != "" {
 		return raw.JSON, nil
 	}
 	body, keyID, err := s.config.Cipher.Encode(ctx, CipherInfo{StreamID: stream, Type: raw.Type, Metadata: *metadata, JSON: raw.JSON})

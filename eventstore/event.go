@@ -157,7 +157,8 @@ type Metadata struct {
 	CausationID string
 	// Actor is who did it: a user, a service, a persona.
 	Actor string
-	// KeyID names the key a body was encoded with. [Cipher] sets it; Append refuses it from anyone else.
+	// KeyID names the key a body was encoded with. [Cipher] sets it; a [Raw] may bring it, with a body that is encoded
+	// already.
 	KeyID string
 	// Extra holds further values by name; the names above (in snake_case) are reserved.
 	Extra map[string]json.RawMessage

@@ -142,6 +142,9 @@ func (s *Store) WithTx(tx pgx.Tx) *Store {
 // Schema is the schema the log lives in.
 func (s *Store) Schema() string { return s.config.Schema }
 
+// Codec is the codec of the store's Config; nil if it has none.
+func (s *Store) Codec() *Codec { return s.config.Codec }
+
 // inTx reports whether the store is bound to a caller's transaction.
 func (s *Store) inTx() bool { _, ok := s.db.(pgx.Tx); return ok }
 
