@@ -1,0 +1,75 @@
+// Package eventstore keeps an append-only event log in PostgreSQL: streams with optimistic concurrency, one global order
+// that readers can follow without ever skipping an event, and monthly partitions.
+//
+// A [Store] appends events to streams ([Store.Append]), reads a stream ([Store.Stream], [Store.Backward]) or the log
+// ([Store.All], [Store.Page]), and waits for more ([Store.Follow]). [Store.WithTx] does the same inside a caller's
+// transaction. A [Codec] turns payloads into JSON and back, through upcasters for old schema versions. The package
+// focusgroup has the events of focus-group discussions; eventstoretest gives tests a log of their own.
+//
+// # Guarantees
+//
+// Each number is cited by the tests that prove it.
+//
+//  1. Versions: the events of a stream have the versions 1, 2, 3 … without holes, and no version twice, however many
+//     processes append. An append that expects another version writes nothing and says where the stream is.
+//  2. All or nothing: the events of an append commit together, and with the caller's own rows inside [Store.WithTx].
+//  3. No skip: a reader of the log that goes on after the last position it has read sees every committed event exactly
+//     once, in the same order live and in a rerun, per stream in version order; whatever commits late, rolls back,
+//     or is killed.
+//  4. No stranger in the way: a transaction that does not append, however long it is open, delays no reader and no writer.
+//  5. Time: recorded_at never falls within a stream, is one for an append, and is the database's.
+//  6. Bytes: a body is kept as it was written. The database refuses UPDATE, DELETE and TRUNCATE of events.
+//  7. Whole streams: a stream is read up to its head or the error says what is missing; never shorter.
+//  8. Refusal first: what breaks a limit is refused before the database is asked, by event and field, and nothing is
+//     written.
+//  9. Durable: what was acknowledged survives a crash of the server (with its default synchronous_commit).
+//  10. Rewound logs: a [Cursor] that has seen what the log has lost is refused with [ErrLogRewound].
+//
+// # The append
+//
+// One function in the database, one round trip, one commit:
+//
+//	1 head row     UPDATE streams … WHERE version = expected   conflict ──► answer, nothing written
+//	2 recorded_at  greatest(clock, the head's)                 head too far ahead ──► answer
+//	3 fence        L = last(sequence); shared advisory lock L  once a transaction
+//	4 month        look it up                                  missing or closed ──► answer, versions given back
+//	5 positions    nextval for each event, all above L
+//	6 insert       into the month's leaf
+//
+// A missing month is then made in a transaction of its own (inside a caller's: under a savepoint) and the append repeated.
+//
+// # The settled position
+//
+// Positions come from a sequence before the commit, so commits land out of order, and a reader that trusts "position >
+// cursor" loses the late ones. The fence bounds readers instead of serialising writers:
+//
+//	writer                                   reader
+//	L := last(seq)                           1  H := last(seq)
+//	lock shared L   ── held to the end ──►   2  fences in flight; S := min(H, every L)
+//	p := nextval(seq)         (p > L)        3  new snapshot: events with position <= S
+//	insert p … commit, lock released
+//
+// An event at p <= S took its number before 1, so its fence before 1. Was the fence still held at 2, then L < p bounds S
+// below p. Was it not, the transaction had ended, and PostgreSQL makes a commit visible before it releases the locks, so
+// 3 sees it. Who fences after 2 takes a p > H. The three are separate statements on purpose: one statement, or a CTE,
+// has one snapshot, and skips.
+//
+// Failure cases:
+//
+//   - The writer dies: its locks go with it, its positions are never used; readers pass over the hole.
+//   - A savepoint is rolled back: the lock taken inside it goes with it, and so does the transaction-local setting that
+//     says the fence is up; the next append of the transaction takes a new one. The positions of the rolled-back
+//     part are never used again.
+//   - A slow appender holds readers back at its L, never writers. [Health] shows it as Last - Settled.
+//   - The sequence is altered (CACHE, setval, RESTART): step 5 finds a position that is not above the fence and
+//     fails the append with [ErrSequence]; [Store.CheckSchema] finds it at start-up.
+//   - last(seq) is read with pg_sequence_last_value, under the buffer's lock. SELECT last_value can see the number that
+//     nextval writes to the WAL, up to 32 ahead of the true one: a reader would settle too far.
+//   - REPEATABLE READ, SERIALIZABLE and standbys cannot see fences of now with a snapshot of then. There S is the row
+//     that [Store.Settle] stored, read in the same snapshot.
+//   - The server crashes: the sequence can fall back behind numbers that only rolled-back transactions took. So no reader
+//     keeps S: it reads up to the last committed event below S and goes on from there. That event's commit has
+//     flushed the sequence, which therefore never falls below it.
+//   - synchronous_commit = off, or failover to an asynchronous standby: commits themselves can be lost, and cursors kept
+//     elsewhere have seen them. [Store.Resume] notices ([ErrLogRewound]); it cannot bring them back.
+package eventstore
