@@ -64,16 +64,7 @@ func (s *Store) CheckSchema(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("checking schema %s: %w", s.config.Schema, err)
 	}
-	fault := &SchemaError{Schema: s.config.Schema, Have: have, Want: line.Version()}
-	switch {
-	case have == 0:
-		fault.Kind = ErrSchemaMissing
-		return fault
-	case have < line.Version():
-		fault.Kind = ErrSchemaOlder
-		return fault
-	case have > line.Version():
-		fault.Kind = ErrSchemaNewer
+	if fault := compareSchema(s.config.Schema, have, line.Version()); fault != nil {
 		return fault
 	}
 	var cache, last, highest int64
@@ -87,6 +78,22 @@ func (s *Store) CheckSchema(ctx context.Context) error {
 		return fmt.Errorf("%w: it stands at %d, behind the last event at position %d", ErrSequence, last, highest)
 	}
 	return nil
+}
+
+// compareSchema returns an error unless both versions agree.
+func compareSchema(schema string, have, want int) error {
+	fault := &SchemaError{Schema: schema, Have: have, Want: want}
+	switch {
+	case have == want:
+		return nil
+	case have == 0:
+		fault.Kind = ErrSchemaMissing
+	case have < want:
+		fault.Kind = ErrSchemaOlder
+	default:
+		fault.Kind = ErrSchemaNewer
+	}
+	return fault
 }
 
 // Health is the state of a log at a moment.
@@ -113,7 +120,7 @@ func (s *Store) Health(ctx context.Context) (Health, error) {
 	}
 	h.Reachable = true
 	if h.SchemaVersion == 0 {
-		return h, &SchemaError{Schema: s.config.Schema, Want: line.Version(), Kind: ErrSchemaMissing}
+		return h, compareSchema(s.config.Schema, 0, line.Version())
 	}
 	err = s.db.QueryRow(ctx, s.sql.health).
 		Scan((*int64)(&h.Settled), (*int64)(&h.Last), &h.MonthReady, &h.MonthAhead, &h.ServerTime)

@@ -1,0 +1,305 @@
+package eventstore_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sight-platform/hindsight/eventstore"
+	"github.com/sight-platform/hindsight/eventstore/eventstoretest"
+	"github.com/sight-platform/hindsight/internal/devdb"
+)
+
+func TestMigrateRunsInManyProcessesAtOnce(t *testing.T) {
+	t.Parallel()
+	log := newLog(t, eventstore.Config{})
+	schema := log.Schema() + "_many"
+	t.Cleanup(func() { log.exec(t, `DROP SCHEMA IF EXISTS `+schema+` CASCADE`) })
+	var group errgroup.Group
+	for range 8 {
+		group.Go(func() error {
+			store, err := eventstore.New(log.Pool, eventstore.Config{Schema: schema})
+			if err != nil {
+				return err
+			}
+			return store.Migrate(t.Context())
+		})
+	}
+	require.NoError(t, group.Wait())
+	store, err := eventstore.New(log.Pool, eventstore.Config{Schema: schema})
+	require.NoError(t, err)
+	require.NoError(t, store.CheckSchema(t.Context()))
+}
+
+// The exported SQL, run by hand on an empty database, gives the same schema as Migrate.
+func TestExportedSQLGivesTheSameSchema(t *testing.T) {
+	t.Parallel()
+	log := newLog(t, eventstore.Config{})
+	schema := log.Schema() + "_export"
+	t.Cleanup(func() { log.exec(t, `DROP SCHEMA IF EXISTS `+schema+` CASCADE`) })
+	migrations, err := eventstore.Migrations(schema)
+	require.NoError(t, err)
+	require.NotEmpty(t, migrations)
+	conn, err := log.Pool.Acquire(t.Context())
+	require.NoError(t, err)
+	defer conn.Release()
+	for _, m := range migrations {
+		_, err := conn.Conn().PgConn().Exec(t.Context(), m.SQL).ReadAll()
+		require.NoError(t, err)
+	}
+	require.Equal(t, describe(t, log.Pool, log.Schema()), describe(t, log.Pool, schema))
+
+	exported, err := eventstore.New(log.Pool, eventstore.Config{Schema: schema, Codec: noteCodec(t)})
+	require.NoError(t, err)
+	require.NoError(t, exported.CheckSchema(t.Context()))
+	require.NoError(t, exported.Migrate(t.Context()), "Migrate finds nothing to do")
+	_, err = exported.Append(t.Context(), "a-1", eventstore.NoStream, note{"x"})
+	require.NoError(t, err)
+	_, err = eventstore.Migrations(`not a "name"`)
+	require.ErrorIs(t, err, eventstore.ErrInvalid)
+}
+
+// describe is everything the catalogs say of a schema, without its name.
+func describe(t *testing.T, pool *pgxpool.Pool, schema string) []string {
+	t.Helper()
+	rows, err := pool.Query(t.Context(), `
+SELECT format('%s %s %s', c.relkind, c.relname, coalesce(array_to_string(c.reloptions, ','), '')) FROM pg_class c WHERE c.relnamespace = to_regnamespace($1)
+UNION ALL SELECT format('column %s.%s %s %s %s %s', a.attrelid::regclass, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attcollation::regcollation, pg_get_expr(d.adbin, d.adrelid))
+  FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+ WHERE c.relnamespace = to_regnamespace($1) AND a.attnum > 0
+UNION ALL SELECT format('constraint %s %s', conname, pg_get_constraintdef(oid)) FROM pg_constraint WHERE connamespace = to_regnamespace($1)
+UNION ALL SELECT format('index %s', indexdef) FROM pg_indexes WHERE schemaname = $1
+UNION ALL SELECT format('function %s', pg_get_functiondef(oid)) FROM pg_proc WHERE pronamespace = to_regnamespace($1)
+UNION ALL SELECT format('trigger %s', pg_get_triggerdef(t.oid)) FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid WHERE c.relnamespace = to_regnamespace($1)
+UNION ALL SELECT format('comment %s %s', obj_description(c.oid), col_description(c.oid, a.attnum)) FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid WHERE c.relnamespace = to_regnamespace($1)
+UNION ALL SELECT format('migration %s', version) FROM `+pgx.Identifier{schema}.Sanitize()+`.migrations
+ORDER BY 1`, schema)
+	require.NoError(t, err)
+	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	require.NoError(t, err)
+	for i := range lines {
+		lines[i] = strings.ReplaceAll(lines[i], schema, "SCHEMA")
+	}
+	require.Greater(t, len(lines), 80)
+	return lines
+}
+
+func TestCheckSchemaTellsOlderFromNewer(t *testing.T) {
+	t.Parallel()
+	log := newLog(t, eventstore.Config{})
+	ctx := t.Context()
+	require.NoError(t, log.CheckSchema(ctx))
+
+	missing, err := eventstore.New(log.Pool, eventstore.Config{Schema: log.Schema() + "_none"})
+	require.NoError(t, err)
+	require.ErrorIs(t, missing.CheckSchema(ctx), eventstore.ErrSchemaMissing)
+	health, err := missing.Health(ctx)
+	require.ErrorIs(t, err, eventstore.ErrSchemaMissing)
+	require.True(t, health.Reachable)
+
+	log.exec(t, `INSERT INTO {{schema}}.migrations (line, version, name) VALUES ('eventstore', 99, 'from the future')`)
+	err = log.CheckSchema(ctx)
+	require.ErrorIs(t, err, eventstore.ErrSchemaNewer)
+	var fault *eventstore.SchemaError
+	require.ErrorAs(t, err, &fault)
+	require.Equal(t, 99, fault.Have)
+	require.NoError(t, log.Migrate(ctx), "a newer schema is left alone")
+	log.exec(t, `DELETE FROM {{schema}}.migrations`)
+	require.ErrorIs(t, log.CheckSchema(ctx), eventstore.ErrSchemaMissing)
+}
+
+// CheckSchema finds a sequence that would break guarantee 3.
+func TestCheckSchemaRefusesAnAlteredSequence(t *testing.T) {
+	t.Parallel()
+	log := newLog(t, eventstore.Config{})
+	ctx := t.Context()
+	log.append(t, "a-1", eventstore.NoStream, note{"1"}, note{"2"}, note{"3"})
+	log.exec(t, `ALTER SEQUENCE {{schema}}.events_position_seq CACHE 50`)
+	require.ErrorIs(t, log.CheckSchema(ctx), eventstore.ErrSequence)
+	log.exec(t, `ALTER SEQUENCE {{schema}}.events_position_seq CACHE 1`)
+	require.NoError(t, log.CheckSchema(ctx))
+	log.exec(t, `SELECT setval('{{schema}}.events_position_seq', 1)`)
+	require.ErrorIs(t, log.CheckSchema(ctx), eventstore.ErrSequence)
+}
+
+// Guarantee 3's last line of defence: a session that held back numbers (CACHE) would place an event below fences that
+// readers have passed; the append fails instead.
+func TestAppendBelowItsFenceFails(t *testing.T) {
+	t.Parallel()
+	log := newLog(t, eventstore.Config{})
+	ctx := t.Context()
+	log.exec(t, `ALTER SEQUENCE {{schema}}.events_position_seq CACHE 10`)
+	first, err := log.Pool.Acquire(ctx)
+	require.NoError(t, err)
+	defer first.Release()
+	second, err := log.Pool.Acquire(ctx)
+	require.NoError(t, err)
+	defer second.Release()
+	try := func(conn *pgxpool.Conn, id eventstore.StreamID) error {
+		return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+			_, err := log.WithTx(tx).Append(ctx, id, eventstore.Any, note{"x"})
+			return err
+		})
+	}
+	require.NoError(t, try(first, "a-1"))
+	require.NoError(t, try(second, "b-1")) // takes the numbers from 11
+	require.ErrorIs(t, try(first, "a-1"), eventstore.ErrSequence)
+	require.Len(t, eventstoretest.Collect(t, log.All(ctx, 0, eventstore.Filter{})), 2)
+}
+
+// Databases that are not UTF-8, and a service whose role may only read, on a server of the test's own.
+func TestDatabasesThatMigrateRefuses(t *testing.T) {
+	t.Parallel()
+	ctx := testContext(t, 2*time.Minute)
+	cluster, err := devdb.StartCluster(ctx, nil)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, cluster.Close()) })
+	admin := eventstoretest.Pool(t, cluster.URL())
+	exec := func(sql string) {
+		t.Helper()
+		_, err := admin.Exec(ctx, sql)
+		require.NoError(t, err)
+	}
+	exec(`CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0`)
+	latin := connectAs(ctx, t, cluster.URL(), func(c *pgx.ConnConfig) { c.Database = "latin" })
+	store, err := eventstore.New(latin, eventstore.Config{})
+	require.NoError(t, err)
+	require.ErrorIs(t, store.Migrate(ctx), eventstore.ErrNotUTF8)
+	require.ErrorIs(t, store.CheckSchema(ctx), eventstore.ErrSchemaMissing)
+
+	store, err = eventstore.New(admin, eventstore.Config{})
+	require.NoError(t, err)
+	require.NoError(t, store.Migrate(ctx))
+	exec(`CREATE ROLE reader LOGIN PASSWORD 'reader'`)
+	exec(`GRANT USAGE ON SCHEMA hindsight TO reader`)
+	exec(`GRANT SELECT ON ALL TABLES IN SCHEMA hindsight TO reader`)
+	exec(`GRANT SELECT ON ALL SEQUENCES IN SCHEMA hindsight TO reader`)
+	reader := connectAs(ctx, t, cluster.URL(), func(c *pgx.ConnConfig) { c.User, c.Password = "reader", "reader" })
+	store, err = eventstore.New(reader, eventstore.Config{})
+	require.NoError(t, err)
+	require.NoError(t, store.CheckSchema(ctx), "needs no right but to read")
+	_, err = store.Health(ctx)
+	require.NoError(t, err)
+}
+
+func connectAs(ctx context.Context, t *testing.T, url string, change func(*pgx.ConnConfig)) *pgxpool.Pool {
+	t.Helper()
+	config, err := pgxpool.ParseConfig(url)
+	require.NoError(t, err)
+	change(config.ConnConfig)
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
+	return pool
+}
+
+func TestHealth(t *testing.T) {
+	t.Parallel()
+	log := newLog(t, eventstore.Config{})
+	ctx := t.Context()
+	receipt := log.append(t, "a-1", eventstore.NoStream, note{"x"})
+	health, err := log.Health(ctx)
+	require.NoError(t, err)
+	require.WithinDuration(t, time.Now(), health.ServerTime, 5*time.Minute)
+	health.ServerTime = time.Time{}
+	require.Equal(t, eventstore.Health{Reachable: true, SchemaVersion: 1, MonthReady: true, MonthAhead: true, Settled: receipt.Position(), Last: receipt.Position()}, health)
+
+	tx, err := log.Pool.Begin(ctx)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, tx.Rollback(context.WithoutCancel(ctx))) }()
+	_, err = log.WithTx(tx).Append(ctx, "b-1", eventstore.NoStream, note{"slow"}, note{"slow"})
+	require.NoError(t, err)
+	health, err = log.Health(ctx)
+	require.NoError(t, err)
+	require.EqualValues(t, 2, health.Last-health.Settled, "what a slow appender holds back")
+
+	unreachable, err := pgxpool.New(ctx, "postgres://nobody@/nowhere?host=/nonexistent")
+	require.NoError(t, err)
+	defer unreachable.Close()
+	store, err := eventstore.New(unreachable, eventstore.Config{})
+	require.NoError(t, err)
+	health, err = store.Health(ctx)
+	require.Error(t, err)
+	require.False(t, health.Reachable)
+}
+
+// Guarantee 6, in the database: the parent and each leaf refuse UPDATE, DELETE and TRUNCATE.
+func TestAppendOnlyInTheDatabase(t *testing.T) {
+	t.Parallel()
+	log := newLog(t, eventstore.Config{})
+	receipt := log.append(t, "a-1", eventstore.NoStream, note{"x"})
+	leaf := "events_" + receipt.RecordedAt.Format("2006_01")
+	for _, table := range []string{"events", leaf} {
+		for _, statement := range []string{`UPDATE {{schema}}.%s SET event_type = 'y'`, `DELETE FROM {{schema}}.%s`, `TRUNCATE {{schema}}.%s`} {
+			_, err := log.Pool.Exec(t.Context(), log.sql(fmt.Sprintf(statement, table)))
+			require.ErrorContains(t, err, "append-only", "%s on %s", statement, table)
+		}
+	}
+	require.Len(t, eventstoretest.Collect(t, log.Stream(t.Context(), "a-1", 0)), 1)
+}
+
+// A log takes no time but its own, and makes no month far from its clock, unless eventstoretest made it.
+func TestForeignClockIsRefused(t *testing.T) {
+	t.Parallel()
+	log := newLog(t, eventstore.Config{})
+	ctx := t.Context()
+	store, err := eventstore.New(log.Pool, eventstore.Config{
+		Schema: log.Schema(), Codec: noteCodec(t),
+		Clock: func() time.Time { return time.Date(2001, 1, 1, 0, 0, 0, 0, time.UTC) },
+	})
+	require.NoError(t, err)
+	_, err = store.Append(ctx, "a-1", eventstore.NoStream, note{"x"})
+	require.ErrorContains(t, err, "takes no time but its own")
+	_, err = log.Pool.Exec(ctx, log.sql(`SELECT {{schema}}.ensure_month('2001-01-01')`))
+	require.ErrorContains(t, err, "not near the clock")
+}
+
+// Guarantee 5: a head ahead of the clock is followed within the allowed skew, and refused beyond it.
+func TestClockSetBack(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 5, 17, 12, 0, 0, 0, time.UTC)
+	log := newLog(t, eventstore.Config{Clock: func() time.Time { return now }})
+	first := log.append(t, "a-1", eventstore.NoStream, note{"1"})
+	now = now.Add(-59 * time.Second)
+	second := log.append(t, "a-1", eventstore.Any, note{"2"})
+	require.Equal(t, first.RecordedAt, second.RecordedAt)
+	now = now.Add(-2 * time.Second)
+	_, err := log.Append(t.Context(), "a-1", eventstore.Any, note{"3"})
+	require.ErrorIs(t, err, eventstore.ErrClock)
+	var clock *eventstore.ClockError
+	require.ErrorAs(t, err, &clock)
+	require.Equal(t, first.RecordedAt, clock.Head)
+	require.Len(t, eventstoretest.Collect(t, log.Stream(t.Context(), "a-1", 0)), 2)
+	now = now.Add(time.Hour)
+	require.EqualValues(t, 3, log.append(t, "a-1", eventstore.AtVersion(2), note{"3"}).Version, "a refused append burns no version")
+}
+
+// A month that is no longer open refuses events and says which; the stream stays as it was.
+func TestClosedMonth(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 5, 17, 12, 0, 0, 0, time.UTC)
+	log := newLog(t, eventstore.Config{Clock: func() time.Time { return now }})
+	log.append(t, "a-1", eventstore.NoStream, note{"1"})
+	log.exec(t, `UPDATE {{schema}}.months SET state = 'sealing', revision = revision + 1 WHERE month = '2026-05-01'`)
+	for _, id := range []eventstore.StreamID{"a-1", "b-1"} {
+		_, err := log.Append(t.Context(), id, eventstore.Any, note{"2"})
+		require.ErrorIs(t, err, eventstore.ErrMonthClosed)
+		var month *eventstore.MonthError
+		require.ErrorAs(t, err, &month)
+		require.Equal(t, time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC), month.Month)
+	}
+	head, err := log.Head(t.Context(), "a-1")
+	require.NoError(t, err)
+	require.EqualValues(t, 1, head.Version)
+	_, err = log.Head(t.Context(), "b-1")
+	require.ErrorIs(t, err, eventstore.ErrStreamNotFound)
+	now = time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC)
+	log.append(t, "a-1", eventstore.AtVersion(1), note{"2"})
+}
