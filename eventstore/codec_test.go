@@ -89,7 +89,7 @@ func TestDecodingErrorsAreDistinctAndNameTheEvent(t *testing.T) {
 			var decode *eventstore.DecodeError
 			require.ErrorAs(t, last, &decode)
 			for _, kind := range []error{eventstore.ErrUnknownType, eventstore.ErrNewerSchema, eventstore.ErrBadBody, eventstore.ErrUpcast} {
-				require.Equal(t, kind == c.kind, errors.Is(last, kind), "%v is %v", last, kind)
+				require.Equal(t, errors.Is(c.kind, kind), errors.Is(last, kind), "%v is %v", last, kind)
 			}
 			require.Equal(t, id, decode.StreamID)
 			require.EqualValues(t, 2, decode.Version)

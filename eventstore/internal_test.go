@@ -90,7 +90,7 @@ func TestCursorsAreOpaqueButChecked(t *testing.T) {
 	require.Equal(t, event.Position, place.position)
 	require.Equal(t, event.ID, place.eventID)
 	require.Equal(t, event.RecordedAt, place.recordedAt)
-	for _, bad := range []Cursor{"x", "42", event.Cursor() + "A", event.Cursor()[1:], "!!!", Cursor("Ag" + event.Cursor()[2:]), Recorded{}.Cursor()} {
+	for _, bad := range []Cursor{"x", "42", event.Cursor() + "A", event.Cursor()[1:], "!!!", "Ag" + event.Cursor()[2:], Recorded{}.Cursor()} {
 		_, err := bad.parse()
 		require.ErrorIs(t, err, ErrBadCursor, "%s", bad)
 	}

@@ -98,20 +98,24 @@ func (r *logReader) sendSurvey(ctx context.Context, batch *pgx.Batch, months []t
 	if err != nil {
 		return found, nil, err
 	}
-	var leaf int
-	var first, last *int64
-	_, err = pgx.ForEachRow(rows, []any{&leaf, &first, &last}, func() error {
-		if first == nil {
-			return nil
+	probes, err := pgx.CollectRows(rows, pgx.RowToStructByPos[probe])
+	for _, p := range probes {
+		if p.First == nil {
+			continue
 		}
-		found := leafRange{first: Position(*first), last: Position(*last)}
+		leaf := leafRange{first: Position(*p.First), last: Position(*p.Last)}
 		if !r.store.inTx() {
-			found.month = months[leaf]
+			leaf.month = months[p.Leaf]
 		}
-		ranges = append(ranges, found)
-		return nil
-	})
+		ranges = append(ranges, leaf)
+	}
 	return found, ranges, err
+}
+
+// probe is the answer of one leaf: nothing, or where its events begin and end.
+type probe struct {
+	Leaf        int
+	First, Last *int64
 }
 
 // probeSQL asks each leaf for its first and last position after the cursor, up to the settled one: two index lookups.

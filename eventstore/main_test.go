@@ -53,9 +53,9 @@ func (l testLog) append(t testing.TB, id eventstore.StreamID, expected eventstor
 	return receipt
 }
 
-func (l testLog) exec(t testing.TB, sql string, args ...any) {
+func (l testLog) exec(t testing.TB, sql string) {
 	t.Helper()
-	_, err := l.Pool.Exec(testContext(t, time.Minute), l.sql(sql), args...)
+	_, err := l.Pool.Exec(testContext(t, time.Minute), l.sql(sql))
 	require.NoError(t, err)
 }
 

@@ -35,29 +35,34 @@ func (l *monthList) get() (online []time.Time, revision int64) {
 	return l.online, l.revision
 }
 
+// registeredMonth is a row of the month registry.
+type registeredMonth struct {
+	Month    time.Time
+	State    string
+	Revision int64
+}
+
 // load reads the registry again. To be complete for positions up to a settled one it must run after that was read.
 func (l *monthList) load(ctx context.Context, db pg.DB, sql string) error {
 	rows, err := db.Query(ctx, sql)
 	if err != nil {
 		return fmt.Errorf("reading the months: %w", err)
 	}
-	var online []time.Time
-	var total, revision int64
-	var month time.Time
-	var state string
-	_, err = pgx.ForEachRow(rows, []any{&month, &state, &revision}, func() error {
-		total += revision
-		if state != "detached" && state != "dropped" {
-			online = append(online, month.UTC())
-		}
-		return nil
-	})
+	registry, err := pgx.CollectRows(rows, pgx.RowToStructByPos[registeredMonth])
 	if err != nil {
 		return fmt.Errorf("reading the months: %w", err)
 	}
+	var online []time.Time
+	var revision int64
+	for _, m := range registry {
+		revision += m.Revision
+		if m.State != "detached" && m.State != "dropped" {
+			online = append(online, m.Month.UTC())
+		}
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.online, l.revision = online, total
+	l.online, l.revision = online, revision
 	return nil
 }
 

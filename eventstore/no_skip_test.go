@@ -36,7 +36,8 @@ func TestNoReaderSkips(t *testing.T) {
 	polling, err := eventstore.New(log.Pool, eventstore.Config{Schema: log.Schema(), Codec: noteCodec(t), PageSize: 7})
 	require.NoError(t, err)
 	followers := []*follower{
-		{store: log.Store}, {store: polling},
+		{store: log.Store},
+		{store: polling},
 		{store: polling, filter: eventstore.Filter{Categories: []string{"soak"}, Types: []string{"note"}}},
 	}
 	naive := &naiveReader{log: log}

@@ -131,8 +131,10 @@ func TestVocabularyRoundTrip(t *testing.T) {
 			focusgroup.PersonaEdited{PersonaID: "ann", ProjectID: "p1", Name: "Anna", Changed: []string{"name"}, DurationSeconds: 12},
 		},
 		focusgroup.SurveyStream("s1"): {focusgroup.SurveyCompleted{SurveyID: "s1", ProjectID: "p1", PersonaID: "ann", Answers: []focusgroup.SurveyAnswer{
-			{Question: "One?", Type: focusgroup.SingleChoice, Choices: []string{"a"}}, {Question: "Many?", Type: focusgroup.MultipleChoice, Choices: []string{"a", "b"}},
-			{Question: "How much?", Type: focusgroup.Rating, Rating: &rating, ScaleMax: 5}, {Question: "Why?", Type: focusgroup.OpenText, Text: "Because"},
+			{Question: "One?", Type: focusgroup.SingleChoice, Choices: []string{"a"}},
+			{Question: "Many?", Type: focusgroup.MultipleChoice, Choices: []string{"a", "b"}},
+			{Question: "How much?", Type: focusgroup.Rating, Rating: &rating, ScaleMax: 5},
+			{Question: "Why?", Type: focusgroup.OpenText, Text: "Because"},
 		}}},
 	} {
 		_, err := log.Append(t.Context(), stream, eventstore.NoStream, payloads...)

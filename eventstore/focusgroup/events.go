@@ -46,7 +46,7 @@ func Codec() *eventstore.Codec {
 // NewDiscussionID makes the id of a new discussion's stream.
 func NewDiscussionID() eventstore.StreamID { return eventstore.NewStreamID("discussion") }
 
-// PersonaStream, ProjectStream, UserStream and SurveyStream name the streams of the other events.
+// PersonaStream names a persona's stream.
 func PersonaStream(personaID string) eventstore.StreamID {
 	return eventstore.StreamID("persona-" + personaID)
 }

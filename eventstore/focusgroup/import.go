@@ -113,9 +113,15 @@ func parseLine(text TextLine) (Line, error) {
 		target   any
 		required bool
 	}{
-		{"recording", &format, true}, {"stream", &line.StreamID, true}, {"version", &line.Version, true},
-		{"id", &line.Event.ID, false}, {"type", &raw.Type, true}, {"schema_version", &raw.SchemaVersion, false},
-		{"occurred_at", &line.Event.OccurredAt, true}, {"data", &data, true}, {"metadata", &line.Event.Metadata, false},
+		{"recording", &format, true},
+		{"stream", &line.StreamID, true},
+		{"version", &line.Version, true},
+		{"id", &line.Event.ID, false},
+		{"type", &raw.Type, true},
+		{"schema_version", &raw.SchemaVersion, false},
+		{"occurred_at", &line.Event.OccurredAt, true},
+		{"data", &data, true},
+		{"metadata", &line.Event.Metadata, false},
 	} {
 		value, ok := fields[f.name]
 		delete(fields, f.name)
