@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -120,21 +121,17 @@ type probe struct {
 
 // probeSQL asks each leaf for its first and last position after the cursor, up to the settled one: two index lookups.
 func (r *logReader) probeSQL(months []time.Time) string {
-	const probe = `min(position), max(position) FROM {{leaf}}
- WHERE position > $1::bigint AND position <= current_setting('hindsight.settled')::bigint`
+	const settled = `current_setting('hindsight.settled')::bigint` // as the statement before has found
+	const probe = `, min(position), max(position) FROM {{leaf}} WHERE position > $1::bigint AND position <= ` + settled
 	s := r.store
 	if s.inTx() {
-		return s.sql.schema.SQL(`SELECT 0, min(position), max(position) FROM {{schema}}.events
- WHERE position > $1::bigint AND position <= current_setting('hindsight.settled')::bigint`)
+		return s.sql.schema.SQL(`SELECT 0` + strings.ReplaceAll(probe, "{{leaf}}", "{{schema}}.events"))
 	}
-	sql := ""
+	leaves := make([]string, len(months))
 	for i, month := range months {
-		if i > 0 {
-			sql += "\nUNION ALL\n"
-		}
-		sql += s.overLeaves([]time.Time{month}, "SELECT "+strconv.Itoa(i)+", "+probe, "")
+		leaves[i] = s.overLeaves([]time.Time{month}, `SELECT `+strconv.Itoa(i)+probe, "")
 	}
-	return sql
+	return s.sql.schema.SQL(strings.Join(leaves, "\nUNION ALL\n"))
 }
 
 // page reads the next events that the last survey planned; an empty page says that all of them were read.

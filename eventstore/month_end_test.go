@@ -76,6 +76,24 @@ func TestRacingWritersAcrossMonthEnd(t *testing.T) {
 	t.Logf("%d events: %v", total, months)
 }
 
+// Guarantee 3 across months: a follower learns of a new month's partition before it reads past it, also when a later
+// event lies in the month before.
+func TestFollowerFindsANewMonth(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2031, 11, 30, 23, 59, 0, 0, time.UTC)
+	log := newLog(t, eventstore.Config{Clock: func() time.Time { return now }})
+	ctx := testContext(t, time.Minute)
+	other, err := eventstore.New(log.Pool, eventstore.Config{Schema: log.Schema(), Codec: noteCodec(t)}) // as in another process
+	require.NoError(t, err)
+	log.append(t, "a-1", eventstore.NoStream, note{"November"})
+	require.Len(t, eventstoretest.Collect(t, other.All(ctx, 0, eventstore.Filter{})), 1)
+	now = now.Add(2 * time.Minute)
+	log.append(t, "a-2", eventstore.NoStream, note{"December, whose partition is new"})
+	now = now.Add(-2 * time.Minute)
+	log.append(t, "a-3", eventstore.NoStream, note{"November again"})
+	require.Equal(t, []eventstore.Position{1, 2, 3}, positionsOf(eventstoretest.Collect(t, other.All(ctx, 0, eventstore.Filter{}))))
+}
+
 // appendAtHead appends at the version it reads; losing the race is no error.
 func appendAtHead(t *testing.T, log testLog, id eventstore.StreamID) error {
 	ctx := testContext(t, time.Minute)

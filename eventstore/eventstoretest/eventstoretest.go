@@ -8,6 +8,7 @@ package eventstoretest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -34,60 +35,89 @@ type Log struct {
 // tests may run in parallel.
 func New(tb testing.TB, config eventstore.Config) *Log {
 	tb.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
-	defer cancel()
-	database, err := devdb.Shared(ctx)
+	log, err := Open(context.Background(), config)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return NewAt(tb, database.URL, config)
-}
-
-// NewAt is [New] in the database that a URL names.
-func NewAt(tb testing.TB, url string, config eventstore.Config) *Log {
-	tb.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
-	defer cancel()
-	config.Schema = schemaName()
-	log := &Log{Pool: Pool(tb, url)}
-	var err error
-	if log.Store, err = eventstore.New(log.Pool, config); err != nil {
-		tb.Fatal(err)
-	}
-	if err := log.Migrate(ctx); err != nil {
-		tb.Fatal(err)
-	}
 	tb.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-		defer cancel()
-		if _, err := log.Pool.Exec(ctx, `DROP SCHEMA IF EXISTS `+config.Schema+` CASCADE`); err != nil {
-			tb.Logf("removing the log's schema: %v", err)
+		if err := log.Close(context.Background()); err != nil {
+			tb.Errorf("removing the log: %v", err)
 		}
 	})
-	if config.Clock != nil {
-		_, err := log.Pool.Exec(ctx, `INSERT INTO `+config.Schema+`.settings (name, value) VALUES ('test_clock', 'on')`)
-		if err != nil {
-			tb.Fatal(err)
-		}
-	}
 	return log
+}
+
+// Open is [New] for programs without a testing.TB, such as testable examples. The caller closes the log.
+func Open(ctx context.Context, config eventstore.Config) (*Log, error) {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	database, err := devdb.Shared(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return openAt(ctx, database.URL, config)
+}
+
+func openAt(ctx context.Context, url string, config eventstore.Config) (*Log, error) {
+	config.Schema = schemaName()
+	pool, err := openPool(ctx, url)
+	if err != nil {
+		return nil, err
+	}
+	log := &Log{Pool: pool}
+	if log.Store, err = eventstore.New(pool, config); err == nil {
+		err = log.Migrate(ctx)
+	}
+	if err == nil && config.Clock != nil {
+		_, err = pool.Exec(ctx, `INSERT INTO `+config.Schema+`.settings (name, value) VALUES ('test_clock', 'on')`)
+	}
+	if err != nil {
+		pool.Close()
+		return nil, err
+	}
+	return log, nil
+}
+
+// closeTimeout bounds the wait for what a test has left open.
+const closeTimeout = 10 * time.Second
+
+// Close removes the log's schema and closes its pool. A transaction that was left open makes it an error, after 10 s.
+func (l *Log) Close(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, closeTimeout)
+	defer cancel()
+	_, err := l.Pool.Exec(ctx, `DROP SCHEMA IF EXISTS `+l.Schema()+` CASCADE`)
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		l.Pool.Close() // waits for every connection in use
+	}()
+	select {
+	case <-closed:
+	case <-ctx.Done():
+		err = errors.Join(err, errors.New("connections of the log's pool are still in use: was a transaction left open?"))
+	}
+	return err
 }
 
 // Pool connects to a database for the length of the test, with an empty search_path.
 func Pool(tb testing.TB, url string) *pgxpool.Pool {
 	tb.Helper()
-	config, err := pgxpool.ParseConfig(url)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	config.ConnConfig.RuntimeParams["search_path"] = ""
-	config.MaxConns = max(config.MaxConns, 32)
-	pool, err := pgxpool.NewWithConfig(context.Background(), config)
+	pool, err := openPool(context.Background(), url)
 	if err != nil {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(pool.Close)
 	return pool
+}
+
+func openPool(ctx context.Context, url string) (*pgxpool.Pool, error) {
+	config, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, err
+	}
+	config.ConnConfig.RuntimeParams["search_path"] = ""
+	config.MaxConns = max(config.MaxConns, 32)
+	return pgxpool.NewWithConfig(ctx, config)
 }
 
 // schemaName tells by its time which test run left a schema behind, should one be killed.
