@@ -1,0 +1,41 @@
+# Hindsight. `make help` lists what there is; CI runs these targets and nothing else.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+GOLANGCI_LINT := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+FUZZTIME ?= 30s
+TEST := go test -shuffle=on -count=1 -timeout 20m
+MODULES := . examples
+
+.PHONY: help setup demo test race lint fuzz mutants test-docker
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+setup: ## install what is missing for a database (PostgreSQL with pgvector; says what and why first)
+	@command -v go >/dev/null || { echo "setup: Go is not installed; see https://go.dev/doc/install" >&2; exit 1; }
+	@bash internal/devdb/setup.sh
+
+demo: setup ## import, replay and follow recorded discussions (RECORDING=path for one of yours, gzipped or not)
+	@cd examples && go run ./demo $(if $(RECORDING),-recording $(abspath $(RECORDING)))
+
+test: setup ## run the whole test suite (HINDSIGHT_CORPUS=dir adds the recorded discussions there)
+	@for module in $(MODULES); do (cd $$module && $(TEST) ./...); done
+
+race: setup ## the same under the race detector
+	@for module in $(MODULES); do (cd $$module && $(TEST) -race ./...); done
+
+lint: ## check style and mistakes
+	@for module in $(MODULES); do (cd $$module && $(GOLANGCI_LINT) run ./...); done
+
+fuzz: setup ## run each fuzzer for FUZZTIME (30s)
+	@for target in eventstore/FuzzDecode eventstore/FuzzStreamID eventstore/focusgroup/FuzzReadRecording; do \
+	  go test "./$${target%/*}" -run '^$$' -fuzz "^$${target##*/}$$" -fuzztime $(FUZZTIME); done
+
+mutants: setup ## take each mechanism out in turn and show the test that turns red
+	@go run ./internal/mutants
+
+test-docker: ## the suite through testcontainers-go on PostgreSQL 17 (starts a Docker engine where it is root on Debian)
+	@trap 'internal/devdb/docker-engine.sh stop' EXIT; settings=$$(internal/devdb/docker-engine.sh); eval "$$settings"; \
+	for module in $(MODULES); do (cd $$module && $(TEST) ./...); done

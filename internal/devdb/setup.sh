@@ -1,0 +1,175 @@
+#!/usr/bin/env bash
+# setup.sh: gives this machine a database that internal/devdb can use, and says beforehand what it installs. `make setup` runs it.
+#
+# It installs nothing where there is one already: HINDSIGHT_DATABASE_URL, PostgreSQL 15 or later with pgvector, or a
+# Docker engine with the image. Else, on Debian and Ubuntu, it installs PostgreSQL and pgvector from the distribution.
+# HINDSIGHT_DATABASE_FROM=docker or =local asks for that source alone, as it does in internal/devdb.
+set -euo pipefail
+
+image=${HINDSIGHT_TEST_IMAGE:-pgvector/pgvector:pg17}
+from=${HINDSIGHT_DATABASE_FROM:-}
+oldest=15
+
+say() { printf 'setup: %s\n' "$*"; }
+die() { printf 'setup: %s\n' "$@" >&2; exit 1; }
+
+within() { # macOS has no timeout(1)
+  local seconds=$1; shift
+  if command -v timeout >/dev/null; then timeout "$seconds" "$@"; else "$@"; fi
+}
+
+# --- what is here already ---------------------------------------------------------------------------------------------
+
+# Prints the directories that may hold a server's binaries: the places internal/devdb looks in (find.go).
+bin_dirs() {
+  { pg_config --bindir 2>/dev/null || true
+    if command -v postgres >/dev/null; then dirname "$(readlink -f "$(command -v postgres)")"; fi
+    ls -d /usr/lib/postgresql/*/bin /usr/pgsql-*/bin /opt/homebrew/opt/postgresql@*/bin /usr/local/opt/postgresql@*/bin 2>/dev/null || true
+  } | sort -u
+}
+
+major() { "$1/postgres" --version 2>/dev/null | sed -nE 's/^[^0-9]*([0-9]+).*/\1/p'; }
+
+# Prints the newest usable major version of a server, or nothing; with an argument, only of those with pgvector.
+newest_server() {
+  local dir version share best=0
+  while read -r dir; do
+    if [ ! -x "$dir/postgres" ] || [ ! -x "$dir/initdb" ]; then continue; fi
+    version=$(major "$dir")
+    if [ "${version:-0}" -lt "$oldest" ] || [ "$version" -le "$best" ]; then continue; fi
+    if [ "${1:-}" = with-pgvector ]; then
+      share=$("$dir/pg_config" --sharedir 2>/dev/null) || share=/usr/share/postgresql/$version
+      [ -e "$share/extension/vector.control" ] || continue
+    fi
+    best=$version
+  done < <(bin_dirs)
+  [ "$best" = 0 ] || echo "$best"
+}
+
+docker_has_image() {
+  command -v docker >/dev/null && within 5 docker version >/dev/null 2>&1 || return 1
+  docker image inspect "$image" >/dev/null 2>&1 && return 0
+  say "a Docker engine answers; fetching the image $image"
+  within 600 docker pull --quiet "$image" >/dev/null 2>&1 && return 0
+  say "the image $image could not be fetched"
+  return 1
+}
+
+nothing_to_do() { say "nothing to do: $*"; exit 0; }
+
+case $from in '' | docker | local) ;; *) die "HINDSIGHT_DATABASE_FROM is \"$from\"; it may be docker or local" ;; esac
+[ -z "$from" ] && [ -n "${HINDSIGHT_DATABASE_URL:-}" ] && nothing_to_do "HINDSIGHT_DATABASE_URL names a database"
+if [ "$from" != docker ]; then
+  version=$(newest_server with-pgvector)
+  [ -n "$version" ] && nothing_to_do "PostgreSQL $version with pgvector is on this machine"
+fi
+if [ "$from" != local ]; then
+  docker_has_image && nothing_to_do "a Docker engine answers and has the image $image"
+fi
+[ "$from" = docker ] && die "HINDSIGHT_DATABASE_FROM=docker, and no Docker engine with the image $image answers: start one"
+
+# --- who may install, and where ---------------------------------------------------------------------------------------
+
+release() { sed -nE "s/^$1=\"?([^\"]*)\"?$/\1/p" /etc/os-release 2>/dev/null || true; }
+
+if ! command -v apt-get >/dev/null; then
+  die "no PostgreSQL $oldest or later with pgvector here, and no Docker engine. This script installs on Debian and Ubuntu only." \
+    "Start Docker, or set HINDSIGHT_DATABASE_URL, or install PostgreSQL and pgvector yourself:" \
+    "  macOS:   brew install postgresql@17 pgvector" \
+    "  Fedora:  sudo dnf install postgresql-server pgvector"
+fi
+if [ "$(id -u)" != 0 ]; then
+  self=$(cd "$(dirname "$0")" && pwd)/$(basename "$0")
+  if command -v sudo >/dev/null && sudo -n true 2>/dev/null; then
+    exec sudo -n env HINDSIGHT_DATABASE_FROM=local bash "$self"
+  fi
+  die "no PostgreSQL $oldest or later with pgvector here; installing it needs root. Run: sudo bash $self" \
+    "(or start Docker, or set HINDSIGHT_DATABASE_URL)"
+fi
+
+# --- installing -------------------------------------------------------------------------------------------------------
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+log=$work/log
+chmod 755 "$work" # apt drops its rights to a user of its own while it downloads
+
+quietly() { # runs a command; its output is shown only when it fails
+  if "$@" >"$log" 2>&1; then return 0; fi
+  tail -n 30 "$log" >&2
+  die "this command did not succeed: $*"
+}
+
+apt() {
+  quietly env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 "$@"
+}
+
+# Prints the major version to install from the archive's own pgvector packages: a server's that is here, else the newest.
+archive_version() {
+  local versions installed
+  versions=$(apt-cache search --names-only '^postgresql-[0-9]+-pgvector$' | sed -nE 's/^postgresql-([0-9]+)-.*/\1/p' | sort -n | awk -v oldest=$oldest '$1 >= oldest')
+  installed=$(newest_server)
+  if [ -n "$installed" ] && grep -qx "$installed" <<<"$versions"; then echo "$installed"; else tail -n 1 <<<"$versions"; fi
+}
+
+# Writes an apt source for the named suite's source packages, derived from the entries of this machine's own release.
+source_entries() {
+  local suite=$1 codename=$2 file
+  for file in /etc/apt/sources.list.d/*.sources; do
+    [ -e "$file" ] || continue
+    awk -v suite="$suite" -v codename="$codename" '
+      function flush() { if (stanza != "" && ours && !off) printf "%s\n", stanza; stanza = ""; ours = 0; off = 0 }
+      /^[[:space:]]*$/ { flush(); next }
+      /^#/ { next }
+      tolower($0) ~ /^types:/ { stanza = stanza "Types: deb-src\n"; next }
+      tolower($0) ~ /^suites:/ { for (i = 2; i <= NF; i++) if ($i == codename) ours = 1; stanza = stanza "Suites: " suite "\n"; next }
+      tolower($0) ~ /^enabled:[[:space:]]*(no|false|0)/ { off = 1 }
+      { stanza = stanza $0 "\n" }
+      END { flush() }' "$file"
+  done >"$work/source.sources"
+  cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list 2>/dev/null | awk -v suite="$suite" -v codename="$codename" '
+      $1 == "deb" { for (i = 2; i < NF; i++) if ($i == codename) { $1 = "deb-src"; $i = suite; print; break } }' >"$work/source.list" || true
+  if [ -s "$work/source.sources" ]; then echo "$work/source.sources"; else echo "$work/source.list"; fi
+}
+
+# Builds pgvector from the source package of the next Debian: its binary package would bring that release's libc along.
+build_pgvector() {
+  local version=$1 entries
+  entries=$(source_entries trixie bookworm)
+  [ -s "$entries" ] || die "apt's sources name no bookworm archive to derive a source package's from; start Docker, or set HINDSIGHT_DATABASE_URL"
+  mkdir -p "$work/lists/partial" "$work/cache/archives/partial" "$work/source"
+  chown -R _apt "$work/lists" "$work/cache" "$work/source" 2>/dev/null || true
+  # Own lists and cache: the machine's stay as they are.
+  local own=(-o "Dir::Etc::sourcelist=$entries" -o Dir::Etc::sourceparts=- -o "Dir::State::Lists=$work/lists" -o "Dir::Cache=$work/cache")
+  apt "${own[@]}" update
+  cd "$work/source"
+  apt "${own[@]}" source pgvector
+  cd pgvector-*/
+  # Without -march=native and LLVM bitcode: it works on another CPU of the same kind, and needs no clang.
+  local make=(make "PG_CONFIG=/usr/lib/postgresql/$version/bin/pg_config" OPTFLAGS= with_llvm=no)
+  quietly "${make[@]}"
+  quietly "${make[@]}" install
+  cd /
+}
+
+say "no PostgreSQL $oldest or later with pgvector is on this machine, and no Docker engine with $image answers"
+say "reading the package lists (apt-get update)"
+apt update
+version=$(archive_version)
+if [ -n "$version" ]; then
+  say "installing postgresql-$version and postgresql-$version-pgvector: the server, and vector search in it"
+  say "(the package may start a server of its own on port 5432; Hindsight does not use it)"
+  apt install --no-install-recommends "postgresql-$version" "postgresql-$version-pgvector"
+elif [ "$(release VERSION_CODENAME)" = bookworm ]; then
+  version=15
+  say "installing postgresql-$version, and postgresql-server-dev-$version, gcc, make and dpkg-dev to build pgvector with:"
+  say "this release has no pgvector package, so the source package of the next one (trixie) is built and installed"
+  say "(the package may start a server of its own on port 5432; Hindsight does not use it)"
+  apt install --no-install-recommends "postgresql-$version" "postgresql-server-dev-$version" gcc libc6-dev make dpkg-dev
+  build_pgvector "$version"
+else
+  die "$(release PRETTY_NAME) has no pgvector package for PostgreSQL $oldest or later: start Docker, or set HINDSIGHT_DATABASE_URL"
+fi
+
+[ -n "$(newest_server with-pgvector)" ] || die "everything is installed, and still no server with pgvector is found"
+say "done: PostgreSQL $version with pgvector is on this machine"
