@@ -295,7 +295,7 @@ func (s *Store) classifyAppend(err error) error {
 // ensureMonth makes a month's partition: in a short transaction of its own, or, inside the caller's, under a savepoint.
 func (s *Store) ensureMonth(ctx context.Context, month time.Time) error {
 	return pg.InTx(ctx, s.db, func(tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, s.sql.ensureMonth, month)
+		_, err := tx.Exec(ctx, s.sql.ensureMonth, month.Format(time.DateOnly)) // a text: a time would pass the session's zone
 		return err
 	})
 }

@@ -41,7 +41,7 @@ func newQueries(schema pg.Schema) queries {
 		schema: schema,
 		append: schema.SQL(sqlAppend), head: schema.SQL(sqlHead), months: schema.SQL(sqlMonths), settled: schema.SQL(sqlSettled),
 		checkEvent: schema.SQL(sqlCheckEvent), checkSchema: schema.SQL(sqlCheckSchema), health: schema.SQL(sqlHealth),
-		ensureMonth: schema.SQL(`SELECT {{schema}}.ensure_month($1::date)`),
+		ensureMonth: schema.SQL(`SELECT {{schema}}.ensure_month($1::text::date)`),
 		settle:      schema.SQL(`SELECT {{schema}}.settle()`),
 	}
 }

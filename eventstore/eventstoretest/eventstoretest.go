@@ -86,37 +86,51 @@ func (l *Log) Close(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, closeTimeout)
 	defer cancel()
 	_, err := l.Pool.Exec(ctx, `DROP SCHEMA IF EXISTS `+l.Schema()+` CASCADE`)
+	return errors.Join(err, closePool(ctx, l.Pool))
+}
+
+// closePool closes a pool, which waits for every connection in use, but not for ever.
+func closePool(ctx context.Context, pool *pgxpool.Pool) error {
 	closed := make(chan struct{})
 	go func() {
 		defer close(closed)
-		l.Pool.Close() // waits for every connection in use
+		pool.Close()
 	}()
 	select {
 	case <-closed:
+		return nil
 	case <-ctx.Done():
-		err = errors.Join(err, errors.New("connections of the log's pool are still in use: was a transaction left open?"))
+		return errors.New("connections of the pool are still in use: was a transaction left open?")
 	}
-	return err
 }
 
-// Pool connects to a database for the length of the test, with an empty search_path.
-func Pool(tb testing.TB, url string) *pgxpool.Pool {
+// Pool connects to a database for the length of the test, with an empty search_path and the changes given.
+func Pool(tb testing.TB, url string, changes ...func(*pgxpool.Config)) *pgxpool.Pool {
 	tb.Helper()
-	pool, err := openPool(context.Background(), url)
+	pool, err := openPool(context.Background(), url, changes...)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	tb.Cleanup(pool.Close)
+	tb.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+		defer cancel()
+		if err := closePool(ctx, pool); err != nil {
+			tb.Error(err)
+		}
+	})
 	return pool
 }
 
-func openPool(ctx context.Context, url string) (*pgxpool.Pool, error) {
+func openPool(ctx context.Context, url string, changes ...func(*pgxpool.Config)) (*pgxpool.Pool, error) {
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, err
 	}
 	config.ConnConfig.RuntimeParams["search_path"] = ""
 	config.MaxConns = max(config.MaxConns, 32)
+	for _, change := range changes {
+		change(config)
+	}
 	return pgxpool.NewWithConfig(ctx, config)
 }
 
