@@ -11,7 +11,7 @@ import (
 	"github.com/sight-platform/hindsight/eventstore/eventstoretest"
 )
 
-// Guarantees 1 to 8 of doc.go, clause by clause.
+// Guarantees 1, 2, 3, 5, 6 and 8 of doc.go, clause by clause.
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	eventstoretest.Conformance(t, eventstoretest.New)
