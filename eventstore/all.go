@@ -6,6 +6,9 @@ import (
 	"iter"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/sight-platform/hindsight/internal/pg"
 )
 
 // All yields the events after a position (0: from the start) that pass the filter, in position order, up to the position
@@ -62,7 +65,8 @@ type PageQuery struct {
 // Page is a part of the global log.
 type Page struct {
 	Events []Recorded
-	// Next continues after this page. On a page without events it is the After that was asked with: ask again later.
+	// Next continues after this page. On a page without events it is the After that was asked with: ask again later. (The
+	// log after it is then looked through again; a filter that chooses almost nothing is better served by Follow.)
 	Next Cursor
 	// More says that the log held further events that pass the filter.
 	More bool
@@ -115,21 +119,32 @@ func (s *Store) Page(ctx context.Context, query PageQuery) (Page, error) {
 	return page, nil
 }
 
-// Settled returns the settled position: every event up to it is committed and visible, and none will be added below.
-// Under stricter isolation and on a standby it is the position last stored by [Store.Settle].
+// Settled returns the settled position: every event up to it is committed and visible, and none will be added below while
+// the server runs. It is a bound, not a cursor: go on from the last event read, because a crash of the server may give
+// numbers above that event, which only rolled-back appends took, out again. In a transaction of stricter isolation and
+// on a standby it is the position last stored by [Store.Settle].
 func (s *Store) Settled(ctx context.Context) (Position, error) {
-	found, err := s.scanSettled(s.db.QueryRow(ctx, s.sql.settled, int64(-1)))
+	found, err := s.settled(ctx, -1)
 	if err != nil {
 		return 0, fmt.Errorf("settling the log: %w", err)
 	}
 	return found.settled, nil
 }
 
+// settled asks from a cursor: the position of a committed event that was read, or -1.
+func (s *Store) settled(ctx context.Context, cursor Position) (settlement, error) {
+	return settleWith(ctx, s, func(db pg.DB) (settlement, error) {
+		return scanSettled(db.QueryRow(ctx, s.sql.settled, int64(cursor)))
+	})
+}
+
 // Settle stores the settled position for readers under stricter isolation and on standbys, and returns it. Call it from
-// maintenance where there are such readers; the stored position never goes back.
+// maintenance where there are such readers; the stored position never goes back. In a caller's transaction that must be
+// READ COMMITTED.
 func (s *Store) Settle(ctx context.Context) (Position, error) {
 	var settled int64
-	if err := s.db.QueryRow(ctx, s.sql.settle).Scan(&settled); err != nil {
+	err := pg.InTx(ctx, s.db, func(tx pgx.Tx) error { return tx.QueryRow(ctx, s.sql.settle).Scan(&settled) })
+	if err != nil {
 		return 0, fmt.Errorf("storing the settled position: %w", err)
 	}
 	return Position(settled), nil

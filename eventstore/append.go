@@ -1,10 +1,13 @@
 package eventstore
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
+	"reflect"
 	"strings"
 	"time"
 
@@ -19,7 +22,7 @@ import (
 // that the codec knows (a value or a pointer), a [Raw], or an [Event] that holds one of them.
 //
 // Errors match [ErrConflict], [ErrInvalid], [ErrUnknownType], [ErrDuplicateID], [ErrClock], [ErrMonthClosed],
-// [ErrMonthMissing], [ErrSerialization] (stricter isolation), or [ErrOutcomeUnknown] where the connection or ctx ended
+// [ErrMonthMissing], [ErrCipher], [ErrSerialization] (in a caller's transaction), or [ErrOutcomeUnknown] where the connection or ctx ended
 // before the database answered. In all but the last case nothing was written.
 func (s *Store) Append(ctx context.Context, id StreamID, expected Expected, events ...any) (Receipt, error) {
 	request, err := s.prepareAppend(ctx, id, expected, events)
@@ -28,7 +31,7 @@ func (s *Store) Append(ctx context.Context, id StreamID, expected Expected, even
 	}
 	// A missing month is made and the append repeated; a third try is for a month end passing in between.
 	for range 3 {
-		outcome, err := s.append(ctx, request)
+		outcome, err := s.appendRepeatedly(ctx, request)
 		if err != nil {
 			return Receipt{}, fmt.Errorf("append to %s: %w", id, err)
 		}
@@ -49,12 +52,17 @@ func (s *Store) Append(ctx context.Context, id StreamID, expected Expected, even
 			return Receipt{}, &MonthError{StreamID: id, Month: monthOf(outcome.recordedAt), Kind: ErrMonthClosed}
 		case "month_missing":
 			month := monthOf(outcome.recordedAt)
-			if err := s.ensureMonth(ctx, month); err != nil {
+			if err := s.ensureMonth(ctx, month); pg.Code(err) == pg.SerializationFailure {
+				return Receipt{}, fmt.Errorf("append to %s: %w: %w", id, ErrSerialization, err)
+			} else if err != nil {
 				return Receipt{}, &MonthError{StreamID: id, Month: month, Kind: ErrMonthMissing, Err: err}
 			}
 		default:
 			return Receipt{}, fmt.Errorf("append to %s: the database answered %q", id, outcome.name)
 		}
+	}
+	if s.inTx() { // the month is there, but not in the snapshot of a stricter isolation
+		return Receipt{}, fmt.Errorf("append to %s: the month was made after the transaction's snapshot: %w", id, ErrSerialization)
 	}
 	return Receipt{}, &MonthError{StreamID: id, Month: monthOf(s.now()), Kind: ErrMonthMissing}
 }
@@ -85,7 +93,7 @@ func (s *Store) prepareAppend(ctx context.Context, id StreamID, expected Expecte
 		return nil, &InvalidError{Index: -1, Field: "events", Reason: fmt.Sprintf("are %d, 1 to %d are allowed", len(events), MaxEventsPerAppend)}
 	}
 	request := &appendRequest{stream: id, expected: expected}
-	bytes := 0
+	total := 0
 	for i, item := range events {
 		event, ok := item.(Event)
 		if !ok {
@@ -100,7 +108,7 @@ func (s *Store) prepareAppend(ctx context.Context, id StreamID, expected Expecte
 			}
 			return nil, fmt.Errorf("event %d: %w", i, err)
 		}
-		if bytes += size; bytes > MaxAppendBytes {
+		if total += size; total > MaxAppendBytes {
 			return nil, &InvalidError{Index: i, Field: "data", Reason: fmt.Sprintf("brings the append over %d bytes", MaxAppendBytes)}
 		}
 	}
@@ -116,8 +124,8 @@ func (s *Store) prepareEvent(ctx context.Context, r *appendRequest, event Event)
 	if reason := checkType(raw.Type); reason != "" {
 		return 0, &InvalidError{Field: "type", Reason: reason}
 	}
-	if raw.SchemaVersion < 1 {
-		return 0, &InvalidError{Field: "schema version", Reason: fmt.Sprintf("is %d, they start at 1", raw.SchemaVersion)}
+	if raw.SchemaVersion < 1 || raw.SchemaVersion > math.MaxInt32 {
+		return 0, &InvalidError{Field: "schema version", Reason: fmt.Sprintf("is %d, they start at 1 and end at %d", raw.SchemaVersion, math.MaxInt32)}
 	}
 	if reason := checkJSON(raw.JSON, MaxDataBytes); reason != "" {
 		return 0, &InvalidError{Field: "data", Reason: reason}
@@ -154,6 +162,8 @@ func (s *Store) encode(payload any) (Raw, error) {
 	switch data := payload.(type) {
 	case nil:
 		return Raw{}, &InvalidError{Field: "data", Reason: "is nil"}
+	case *Raw:
+		return Raw{}, &InvalidError{Field: "data", Reason: "is a *Raw, want a Raw"}
 	case Raw:
 		if data.SchemaVersion == 0 {
 			data.SchemaVersion = 1
@@ -178,7 +188,10 @@ func (s *Store) protect(ctx context.Context, stream StreamID, raw Raw, given boo
 	}
 	body, keyID, err := s.config.Cipher.Encode(ctx, CipherInfo{StreamID: stream, Type: raw.Type, Metadata: *metadata, JSON: raw.JSON})
 	if err != nil {
-		return nil, &InvalidError{Field: "data", Reason: "was refused by the Cipher", Err: err}
+		return nil, fmt.Errorf("%w: encoding: %w", ErrCipher, err)
+	}
+	if keyID == "" && !bytes.Equal(body, raw.JSON) { // no reader would know to decode it
+		return nil, fmt.Errorf("%w: encoding: the body was changed without naming a key", ErrCipher)
 	}
 	if reason := checkJSON(body, MaxDataBytes); reason != "" {
 		return nil, &InvalidError{Field: "data", Reason: "as encoded by the Cipher " + reason}
@@ -192,7 +205,7 @@ func encodeMetadata(m Metadata) ([]byte, error) {
 	if err != nil {
 		return nil, &InvalidError{Field: "metadata", Err: err}
 	}
-	if hasReplacementEscape(metadata) {
+	if hasReplacementEscape(metadata) && holdsBadText(reflect.ValueOf(m)) {
 		return nil, &InvalidError{Field: "metadata", Reason: "holds a text that is not valid UTF-8"}
 	}
 	if reason := checkJSON(metadata, MaxMetadataBytes); reason != "" {
@@ -233,6 +246,21 @@ type appendOutcome struct {
 	version    Version
 	recordedAt time.Time
 	positions  []Position
+}
+
+// maxRaces bounds the repetitions of an append that loses races. Each waits for the winner's lock, so it needs no pause.
+const maxRaces = 50
+
+// appendRepeatedly repeats an append of its own that lost a race: a deadlock, or a session whose default isolation is
+// stricter. A caller's transaction is the caller's to repeat.
+func (s *Store) appendRepeatedly(ctx context.Context, r *appendRequest) (o appendOutcome, err error) {
+	for range maxRaces {
+		o, err = s.append(ctx, r)
+		if s.pool == nil || !errors.Is(err, ErrSerialization) {
+			break
+		}
+	}
+	return o, err
 }
 
 func (s *Store) append(ctx context.Context, r *appendRequest) (o appendOutcome, err error) {
@@ -292,9 +320,24 @@ func (s *Store) classifyAppend(err error) error {
 	return err
 }
 
-// ensureMonth makes a month's partition: in a short transaction of its own, or, inside the caller's, under a savepoint.
+// makerTimeout bounds the wait for a connection beside a caller's transaction: the pool may be used up by such ones.
+const makerTimeout = time.Second
+
+// ensureMonth makes a month's partition in a short transaction of its own. Where the store has only the caller's, or no
+// connection can be had, it makes it there, under a savepoint.
 func (s *Store) ensureMonth(ctx context.Context, month time.Time) error {
-	return pg.InTx(ctx, s.db, func(tx pgx.Tx) error {
+	if s.inTx() && s.makers != nil {
+		beside, cancel := context.WithTimeout(ctx, makerTimeout)
+		defer cancel()
+		if s.makeMonth(beside, s.makers, month) == nil {
+			return nil
+		}
+	}
+	return s.makeMonth(ctx, s.db, month)
+}
+
+func (s *Store) makeMonth(ctx context.Context, db pg.DB, month time.Time) error {
+	return pg.InTx(ctx, db, func(tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, s.sql.ensureMonth, month.Format(time.DateOnly)) // a text: a time would pass the session's zone
 		return err
 	})

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"unicode/utf8"
 )
 
 // Codec turns payloads into JSON and back. It is immutable and safe for concurrent use; a program may have several.
@@ -70,8 +71,10 @@ func NewCodec(types ...EventType) (*Codec, error) {
 // encode gives the type, schema version and bytes of a payload.
 func (c *Codec) encode(payload any) (Raw, error) {
 	t := reflect.TypeOf(payload)
-	for t != nil && t.Kind() == reflect.Pointer {
-		t = t.Elem()
+	if t.Kind() == reflect.Pointer {
+		if t = t.Elem(); reflect.ValueOf(payload).IsNil() {
+			return Raw{}, fmt.Errorf("the %T is nil", payload)
+		}
 	}
 	if c == nil || c.byType[t] == nil {
 		return Raw{}, fmt.Errorf("%w: %T", ErrUnknownType, payload)
@@ -81,7 +84,7 @@ func (c *Codec) encode(payload any) (Raw, error) {
 	if err != nil {
 		return Raw{}, err
 	}
-	if hasReplacementEscape(data) {
+	if hasReplacementEscape(data) && holdsBadText(reflect.ValueOf(payload)) {
 		return Raw{}, errors.New("a text is not valid UTF-8")
 	}
 	return Raw{Type: known.name, SchemaVersion: known.SchemaVersion(), JSON: data}, nil
@@ -128,8 +131,8 @@ func marshal(v any) ([]byte, error) {
 	return bytes.TrimSuffix(out.Bytes(), []byte("\n")), nil
 }
 
-// hasReplacementEscape tells that a marshalled text was not UTF-8: encoding/json writes its bad bytes as \ufffd, and a
-// real U+FFFD as itself.
+// hasReplacementEscape suspects that a marshalled text was not UTF-8: encoding/json writes bad bytes as \ufffd, and a real
+// U+FFFD as itself. A body that was JSON before may hold that escape too; holdsBadText knows.
 func hasReplacementEscape(data []byte) bool {
 	for i := 0; i < len(data); i++ {
 		if data[i] == '\\' {
@@ -137,6 +140,38 @@ func hasReplacementEscape(data []byte) bool {
 				return true
 			}
 			i++
+		}
+	}
+	return false
+}
+
+// holdsBadText looks through a value for a text that is not valid UTF-8.
+func holdsBadText(v reflect.Value) bool {
+	switch v.Kind() {
+	case reflect.String:
+		return !utf8.ValidString(v.String())
+	case reflect.Pointer, reflect.Interface:
+		return !v.IsNil() && holdsBadText(v.Elem())
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if holdsBadText(v.Field(i)) {
+				return true
+			}
+		}
+	case reflect.Slice, reflect.Array:
+		if v.Type().Elem().Kind() == reflect.Uint8 { // bytes, or JSON that is checked as such
+			return false
+		}
+		for i := range v.Len() {
+			if holdsBadText(v.Index(i)) {
+				return true
+			}
+		}
+	case reflect.Map:
+		for pairs := v.MapRange(); pairs.Next(); {
+			if holdsBadText(pairs.Key()) || holdsBadText(pairs.Value()) {
+				return true
+			}
 		}
 	}
 	return false

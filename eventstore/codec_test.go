@@ -171,6 +171,23 @@ func FuzzStreamID(f *testing.F) {
 	})
 }
 
+// U+FFFD is a character like others, also where a body or metadata write it as an escape.
+func TestReplacementCharacterIsKept(t *testing.T) {
+	t.Parallel()
+	type wrapped struct {
+		Raw  json.RawMessage `json:"raw"`
+		Text string          `json:"text"`
+	}
+	codec, err := eventstore.NewCodec(eventstore.Type[wrapped]("wrapped"))
+	require.NoError(t, err)
+	log := newLog(t, eventstore.Config{Codec: codec})
+	payload := wrapped{Raw: rawJSON(`"\ufffd"`), Text: "\ufffd"}
+	log.append(t, "a-1", eventstore.NoStream, eventstore.Event{Data: payload, Metadata: eventstore.Metadata{Extra: map[string]json.RawMessage{"topic": rawJSON(`"\ufffd"`)}}})
+	require.Equal(t, payload, eventstoretest.Collect(t, log.Stream(t.Context(), "a-1", 0))[0].Data)
+	_, err = log.Append(t.Context(), "a-1", eventstore.Any, wrapped{Raw: rawJSON(`"\ufffd"`), Text: "a\xffb"})
+	require.ErrorIs(t, err, eventstore.ErrInvalid)
+}
+
 // The place kept for encryption: bodies are encoded before they are stored, by a key that the metadata names.
 func TestCipherProtectsBodies(t *testing.T) {
 	t.Parallel()
@@ -193,6 +210,25 @@ func TestCipherProtectsBodies(t *testing.T) {
 		Data: eventstore.Raw{Type: original.Type, SchemaVersion: original.SchemaVersion, JSON: original.JSON}, Metadata: original.Metadata,
 	})
 	require.Equal(t, note{"hello"}, eventstoretest.Collect(t, log.Stream(t.Context(), "secret-2", 0))[0].Data)
+}
+
+// A cipher that fails, or changes a body that no reader would know to decode, writes nothing.
+func TestCipherThatFailsWritesNothing(t *testing.T) {
+	t.Parallel()
+	outage := errors.New("the key service is down")
+	log := newLog(t, eventstore.Config{Cipher: eventstore.Cipher{Encode: func(_ context.Context, e eventstore.CipherInfo) (json.RawMessage, string, error) {
+		if e.StreamID == "a-1" {
+			return nil, "", outage
+		}
+		return rawJSON(`{"changed":true}`), "", nil
+	}}})
+	_, err := log.Append(t.Context(), "a-1", eventstore.Any, note{"x"})
+	require.ErrorIs(t, err, outage)
+	require.ErrorIs(t, err, eventstore.ErrCipher)
+	require.NotErrorIs(t, err, eventstore.ErrInvalid)
+	_, err = log.Append(t.Context(), "a-2", eventstore.Any, note{"x"})
+	require.ErrorIs(t, err, eventstore.ErrCipher)
+	require.Empty(t, eventstoretest.Collect(t, log.All(t.Context(), 0, eventstore.Filter{})))
 }
 
 // rot13 stands in for a cipher: what matters here is that both hooks run, with the key.

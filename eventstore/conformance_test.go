@@ -30,7 +30,8 @@ func TestConformanceOfOddConnections(t *testing.T) {
 			c.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol
 			c.RuntimeParams["timezone"] = "Pacific/Auckland"
 		},
-		"described each time": func(c *pgx.ConnConfig) { c.DefaultQueryExecMode = pgx.QueryExecModeDescribeExec },
+		"serializable by default": func(c *pgx.ConnConfig) { c.RuntimeParams["default_transaction_isolation"] = "serializable" },
+		"described each time":     func(c *pgx.ConnConfig) { c.DefaultQueryExecMode = pgx.QueryExecModeDescribeExec },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -41,8 +41,8 @@ var (
 	ErrBadBody = errors.New("event body does not fit its type")
 	// ErrUpcast: an upcaster refused stored bytes; see [DecodeError].
 	ErrUpcast = errors.New("upcasting the event")
-	// ErrCipher: the store has no way to decode a body that was encoded with a key, or its Cipher refused.
-	ErrCipher = errors.New("decoding a protected event")
+	// ErrCipher: the Cipher refused to encode or decode a body, or the store has none for a body encoded with a key.
+	ErrCipher = errors.New("the event's cipher")
 
 	// ErrStreamNotFound: the stream has no events.
 	ErrStreamNotFound = errors.New("the stream has no events")

@@ -114,8 +114,8 @@ type Event struct {
 	OccurredAt time.Time
 	// Metadata is what is known about the event besides its payload.
 	Metadata Metadata
-	// Project is the project of the stream; the first one named stays. Defaults to what the payload's StreamProject
-	// method says, if it has one.
+	// Project is the project of the stream. It counts in the append that begins the stream, where the first event to name
+	// one decides, and never changes afterwards. Defaults to what the payload's StreamProject method says, if it has one.
 	Project string
 }
 

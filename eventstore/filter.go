@@ -13,7 +13,7 @@ import (
 type Filter struct {
 	// Categories of the streams: "discussion", "persona" …
 	Categories []string
-	// Project of the streams, as their first event to name one said.
+	// Project of the streams, as the append that began them named it.
 	Project string
 	// Types of the events.
 	Types []string

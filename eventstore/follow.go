@@ -10,10 +10,11 @@ import (
 // Follow yields the events after a position (0: from the start) that pass the filter, in position order, and then waits
 // for new ones, until ctx ends (which is then the error) or the loop is left. Otherwise as [Store.All]; none is skipped.
 //
-// Appends of the same process wake it at once; those of others are found by polling, after 5 ms while there is news, up
-// to Config.PollInterval when there is none. All followers of a store share one poll. If the server restarted, Follow
-// checks that the last event it yielded is still there; if not, the error matches [ErrLogRewound]. A lost connection
-// ends the loop with its error: go on after the last position yielded. In a store of [Store.WithTx] the error is [ErrNoPool].
+// Appends through the same store wake it at once, outside transactions; all others are found by polling, after 5 ms while
+// there is news, up to Config.PollInterval when there is none. One of a store's followers polls for all of them; each
+// also looks for itself once a second (or PollInterval, if that is longer). If the server restarted, Follow checks that
+// the last event it yielded is still there; if not, the error matches [ErrLogRewound]. A lost connection ends the loop
+// with its error: go on after the last position yielded. In a store of [Store.WithTx] the error is [ErrNoPool].
 func (s *Store) Follow(ctx context.Context, after Position, filter Filter) iter.Seq2[Recorded, error] {
 	return func(yield func(Recorded, error) bool) {
 		if s.pool == nil {
@@ -50,7 +51,10 @@ func (s *Store) Follow(ctx context.Context, after Position, filter Filter) iter.
 				continue
 			}
 			changed = s.news.observe(found.settled, changed)
-			if err := s.news.wait(ctx, changed, s.poll(reader.cursor)); err != nil {
+			if err := s.news.wait(ctx, changed, s.config.PollInterval, func(ctx context.Context) (Position, error) {
+				found, err := s.settled(ctx, reader.cursor)
+				return found.settled, err
+			}); err != nil {
 				yield(Recorded{}, err)
 				return
 			}
@@ -58,23 +62,10 @@ func (s *Store) Follow(ctx context.Context, after Position, filter Filter) iter.
 	}
 }
 
-// poll looks at the log from a place where everything was read.
-func (s *Store) poll(cursor Position) pollFunc {
-	return pollFunc{every: s.config.PollInterval, look: func(ctx context.Context) (Position, error) {
-		found, err := s.scanSettled(s.db.QueryRow(ctx, s.sql.settled, int64(cursor)))
-		return found.settled, err
-	}}
-}
-
-type pollFunc struct {
-	every time.Duration // at most
-	look  func(context.Context) (Position, error)
-}
-
 const (
 	pollSoon = 5 * time.Millisecond
-	// A waiting follower surveys the log itself this often, whatever the poll says: after a crash the sequence can fall
-	// back and reach the same position again between two polls.
+	// A waiting follower surveys the log itself this often (or every PollInterval), whatever the poll says: after a crash
+	// the sequence can fall back and reach the same position again between two polls.
 	resurvey = time.Second
 )
 
@@ -85,10 +76,11 @@ type newsroom struct {
 	mu      sync.Mutex
 	changed chan struct{} // closed at the next news
 	settled Position      // as last seen by any of them
+	pause   time.Duration // before the next poll; grows while there is no news
 }
 
 func newNewsroom() *newsroom {
-	return &newsroom{polling: make(chan struct{}, 1), changed: make(chan struct{})}
+	return &newsroom{polling: make(chan struct{}, 1), changed: make(chan struct{}), pause: pollSoon}
 }
 
 // subscribe returns a channel that closes at the next news.
@@ -124,11 +116,21 @@ func (n *newsroom) observe(settled Position, since <-chan struct{}) <-chan struc
 func (n *newsroom) tell() {
 	close(n.changed)
 	n.changed = make(chan struct{})
+	n.pause = pollSoon
 }
 
-// wait returns at news, or after resurvey; the error is that of ctx or of the poll.
-func (n *newsroom) wait(ctx context.Context, changed <-chan struct{}, poll pollFunc) error {
-	deadline := time.NewTimer(resurvey)
+// nextPause is how long to wait for the next poll; each is twice as long as the one before, up to longest.
+func (n *newsroom) nextPause(longest time.Duration) time.Duration {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	pause := min(n.pause, longest)
+	n.pause = 2 * pause
+	return pause
+}
+
+// wait returns at news, or when it is time to survey again; the error is that of ctx or of the look at the log.
+func (n *newsroom) wait(ctx context.Context, changed <-chan struct{}, longest time.Duration, look func(context.Context) (Position, error)) error {
+	deadline := time.NewTimer(max(resurvey, longest))
 	defer deadline.Stop()
 	select {
 	case <-ctx.Done():
@@ -140,8 +142,8 @@ func (n *newsroom) wait(ctx context.Context, changed <-chan struct{}, poll pollF
 	case n.polling <- struct{}{}:
 		defer func() { <-n.polling }()
 	}
-	for pause := pollSoon; ; pause = min(2*pause, poll.every) {
-		timer := time.NewTimer(min(pause, poll.every))
+	for {
+		timer := time.NewTimer(n.nextPause(longest))
 		select {
 		case <-ctx.Done():
 			timer.Stop()
@@ -154,7 +156,7 @@ func (n *newsroom) wait(ctx context.Context, changed <-chan struct{}, poll pollF
 			return nil
 		case <-timer.C:
 		}
-		settled, err := poll.look(ctx)
+		settled, err := look(ctx)
 		if err != nil {
 			return err
 		}

@@ -8,10 +8,12 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/sight-platform/hindsight/internal/pg"
 )
 
-// filteredScan bounds how many positions one statement looks through for events that pass a filter.
-const filteredScan = 200_000
+// defaultFilteredScan bounds how many positions one statement looks through for events that pass a filter.
+const defaultFilteredScan = 200_000
 
 // logReader reads the global log in position order. It moves by surveys: a survey finds the settled position and, up to
 // it, the last committed event; pages then read up to that event. As the commit of that event has flushed the sequence,
@@ -48,7 +50,7 @@ type settlement struct {
 	started time.Time
 }
 
-func (s *Store) scanSettled(row pgx.Row) (settlement, error) {
+func scanSettled(row pgx.Row) (settlement, error) {
 	var found settlement
 	err := row.Scan((*int64)(&found.settled), (*int64)(&found.last), &found.months, &found.started)
 	return found, err
@@ -66,7 +68,11 @@ func (r *logReader) survey(ctx context.Context) (settlement, error) {
 		if s.inTx() || len(months) > 0 {
 			batch.Queue(r.probeSQL(months), int64(r.cursor))
 		}
-		found, ranges, err := r.sendSurvey(ctx, &batch, months)
+		var ranges []leafRange
+		found, err := settleWith(ctx, s, func(db pg.DB) (found settlement, err error) {
+			found, ranges, err = r.sendSurvey(ctx, db, &batch, months)
+			return found, err
+		})
 		if err != nil {
 			return found, fmt.Errorf("settling the log: %w", err)
 		}
@@ -85,14 +91,28 @@ func (r *logReader) survey(ctx context.Context) (settlement, error) {
 	return settlement{}, fmt.Errorf("settling the log: its months kept changing")
 }
 
-func (r *logReader) sendSurvey(ctx context.Context, batch *pgx.Batch, months []time.Time) (found settlement, ranges []leafRange, err error) {
-	results := r.store.db.SendBatch(ctx, batch)
+// settleWith runs a settling statement. Where it had to make do with the stored row because the session's default isolation
+// is stricter, it runs again in READ COMMITTED; a standby and a caller's transaction keep the stored row.
+func settleWith(ctx context.Context, s *Store, settle func(pg.DB) (settlement, error)) (settlement, error) {
+	found, err := settle(s.db)
+	if err != nil || found.last >= 0 || s.pool == nil {
+		return found, err
+	}
+	err = pg.InTx(ctx, s.pool, func(tx pgx.Tx) error {
+		found, err = settle(tx)
+		return err
+	})
+	return found, err
+}
+
+func (r *logReader) sendSurvey(ctx context.Context, db pg.DB, batch *pgx.Batch, months []time.Time) (found settlement, ranges []leafRange, err error) {
+	results := db.SendBatch(ctx, batch)
 	defer func() {
 		if closeErr := results.Close(); err == nil {
 			err = closeErr
 		}
 	}()
-	if found, err = r.store.scanSettled(results.QueryRow()); err != nil || batch.Len() == 1 {
+	if found, err = scanSettled(results.QueryRow()); err != nil || batch.Len() == 1 {
 		return found, nil, err
 	}
 	rows, err := results.Query()
@@ -140,7 +160,7 @@ func (r *logReader) page(ctx context.Context, limit int) ([]Recorded, error) {
 		segment := r.segments[0]
 		upTo := segment.upTo
 		if !r.filter.empty() {
-			upTo = min(upTo, r.cursor+filteredScan)
+			upTo = min(upTo, r.cursor+r.store.filteredScan)
 		}
 		page, err := r.read(ctx, segment.months, upTo, limit)
 		if err != nil {

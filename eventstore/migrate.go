@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/sight-platform/hindsight/internal/migrate"
+	"github.com/sight-platform/hindsight/internal/pg"
 )
 
 //go:embed schema/*.sql
@@ -102,7 +105,7 @@ type Health struct {
 	SchemaVersion int       // 0: no log in the schema
 	MonthReady    bool      // the current month has its partition
 	MonthAhead    bool      // the next month has its partition too
-	Settled       Position  // readers may go this far
+	Settled       Position  // readers may go this far now; see [Store.Settled]
 	Last          Position  // the last position taken; Last - Settled is what slow appends hold back
 	ServerTime    time.Time // the database's clock, UTC
 }
@@ -122,8 +125,10 @@ func (s *Store) Health(ctx context.Context) (Health, error) {
 	if h.SchemaVersion == 0 {
 		return h, compareSchema(s.config.Schema, 0, line.Version())
 	}
-	err = s.db.QueryRow(ctx, s.sql.health).
-		Scan((*int64)(&h.Settled), (*int64)(&h.Last), &h.MonthReady, &h.MonthAhead, &h.ServerTime)
+	err = pg.InTx(ctx, s.db, func(tx pgx.Tx) error {
+		return tx.QueryRow(ctx, s.sql.health).
+			Scan((*int64)(&h.Settled), (*int64)(&h.Last), &h.MonthReady, &h.MonthAhead, &h.ServerTime)
+	})
 	if err != nil {
 		return h, fmt.Errorf("reading the log's health: %w", err)
 	}

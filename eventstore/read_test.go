@@ -1,6 +1,7 @@
 package eventstore_test
 
 import (
+	"context"
 	"fmt"
 	"os/exec"
 	"strings"
@@ -98,6 +99,73 @@ func TestFollowWaitsForASlowAppender(t *testing.T) {
 	require.NoError(t, slow.Commit(ctx))
 	require.Eventually(t, func() bool { return following.count() == 3 }, 10*time.Second, time.Millisecond)
 	require.Equal(t, []eventstore.Position{first.Position(), second.Position(), third.Position()}, following.positions)
+}
+
+// Filtered reads look through the log in windows; where nothing passes, and where everything does.
+func TestFilteredReadsGoThroughWindows(t *testing.T) {
+	t.Parallel()
+	log := newLog(t, eventstore.Config{PageSize: 2})
+	log.SetFilteredScan(3)
+	var want []eventstore.Position
+	for i := range 40 {
+		id := eventstore.StreamID("rare-1")
+		if i%11 != 0 {
+			id = "common-1"
+		}
+		receipt := log.append(t, id, eventstore.Any, note{"x"})
+		if id == "rare-1" {
+			want = append(want, receipt.Position())
+		}
+	}
+	require.Equal(t, want, positionsOf(eventstoretest.Collect(t, log.All(t.Context(), 0, eventstore.Filter{Categories: []string{"rare"}}))))
+	require.Len(t, eventstoretest.Collect(t, log.All(t.Context(), 0, eventstore.Filter{Types: []string{"note"}})), 40)
+	require.Empty(t, eventstoretest.Collect(t, log.All(t.Context(), 0, eventstore.Filter{Types: []string{"none"}})))
+	page, err := log.Page(t.Context(), eventstore.PageQuery{Limit: 3, Filter: eventstore.Filter{Categories: []string{"rare"}}})
+	require.NoError(t, err)
+	require.Equal(t, want[:3], positionsOf(page.Events))
+	require.True(t, page.More)
+}
+
+// A month is made beside a caller's transaction, so that nobody waits for its end; without a pool, inside it.
+func TestMonthIsMadeBesideATransaction(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2031, 11, 1, 0, 0, 0, 0, time.UTC)
+	log := newLog(t, eventstore.Config{Clock: func() time.Time { return now }})
+	ctx := testContext(t, time.Minute)
+	open := func(options pgx.TxOptions) pgx.Tx {
+		tx, err := log.Pool.BeginTx(ctx, options)
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = tx.Rollback(context.WithoutCancel(ctx)) })
+		return tx
+	}
+	tx := open(pgx.TxOptions{})
+	_, err := log.WithTx(tx).Append(ctx, "a-1", eventstore.NoStream, note{"in the transaction"})
+	require.NoError(t, err)
+	log.append(t, "b-1", eventstore.NoStream, note{"meanwhile, into the same new month"})
+	require.NoError(t, tx.Commit(ctx))
+
+	without, err := eventstore.New(nil, eventstore.Config{Schema: log.Schema(), Codec: noteCodec(t), Clock: func() time.Time { return now }})
+	require.NoError(t, err)
+	now = now.AddDate(0, 1, 0)
+	tx = open(pgx.TxOptions{})
+	_, err = without.WithTx(tx).Append(ctx, "a-1", eventstore.Any, note{"December"})
+	require.NoError(t, err)
+	require.NoError(t, tx.Commit(ctx))
+
+	// A snapshot taken before the month was made cannot see it: the transaction must be repeated, and says so.
+	now = now.AddDate(0, 1, 0)
+	for _, store := range []*eventstore.Store{log.Store, without} {
+		tx = open(pgx.TxOptions{IsoLevel: pgx.RepeatableRead})
+		_, err = tx.Exec(ctx, `SELECT 1`)
+		require.NoError(t, err)
+		log.append(t, eventstore.NewStreamID("c"), eventstore.NoStream, note{"makes the month"})
+		_, err = store.WithTx(tx).Append(ctx, eventstore.NewStreamID("d"), eventstore.NoStream, note{"x"})
+		require.ErrorIs(t, err, eventstore.ErrSerialization)
+		require.True(t, eventstore.Retryable(err))
+		require.NoError(t, tx.Rollback(ctx))
+		now = now.AddDate(0, 1, 0)
+	}
+	require.Len(t, eventstoretest.Collect(t, log.All(ctx, 0, eventstore.Filter{})), 5)
 }
 
 func TestFollowNeedsAPool(t *testing.T) {

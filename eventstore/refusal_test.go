@@ -30,6 +30,9 @@ func TestBadEventsAreRefused(t *testing.T) {
 		reason string
 	}{
 		"nothing":               {nil, "data", "is nil"},
+		"a nil pointer":         {(*note)(nil), "data", "is nil"},
+		"a pointer to a Raw":    {&eventstore.Raw{}, "data", "want a Raw"},
+		"a huge schema version": {eventstore.Raw{Type: "note", SchemaVersion: 1 << 32, JSON: rawJSON(`{}`)}, "schema version", "end at"},
 		"not JSON":              {raw(`{"a":`), "data", "not valid JSON"},
 		"no bytes":              {raw(``), "data", "not valid JSON"},
 		"two values":            {raw(`{} {}`), "data", "not valid JSON"},

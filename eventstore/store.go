@@ -27,7 +27,7 @@ type Config struct {
 	// clock was set back. An append to such a stream is recorded at that event's time. Defaults to 1 minute.
 	MaxClockSkew time.Duration
 	// PollInterval is the longest pause between two looks of [Store.Follow] at an idle log that other processes append
-	// to; appends of this process wake it at once. Defaults to 100 ms.
+	// to; appends through the same store wake it at once. Defaults to 100 ms.
 	PollInterval time.Duration
 	// PageSize is the number of events that readers fetch at a time. Defaults to 1,000.
 	PageSize int
@@ -103,8 +103,11 @@ type Store struct {
 	sql    queries
 	db     pg.DB         // the pool, or the caller's transaction
 	pool   *pgxpool.Pool // nil inside a transaction
+	makers *pgxpool.Pool // the pool inside a transaction too, for making months beside it; may be nil
 	months *monthList    // shared with the stores of WithTx
 	news   *newsroom     // as above
+
+	filteredScan Position
 }
 
 // New makes a store over a pool. It neither connects nor creates anything; see [Store.Migrate]. The pool may be nil for
@@ -115,8 +118,8 @@ func New(pool *pgxpool.Pool, config Config) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{
-		config: config, sql: newQueries(pg.QuoteSchema(config.Schema)), pool: pool,
-		months: &monthList{}, news: newNewsroom(),
+		config: config, sql: newQueries(pg.QuoteSchema(config.Schema)), pool: pool, makers: pool,
+		months: &monthList{}, news: newNewsroom(), filteredScan: defaultFilteredScan,
 	}
 	s.db = noPool{}
 	if pool != nil {
@@ -126,13 +129,16 @@ func New(pool *pgxpool.Pool, config Config) (*Store, error) {
 }
 
 // WithTx is the same store inside the caller's transaction: what it appends commits or rolls back with the caller's own
-// rows. The transaction stays the caller's to end. An error other than those documented as harmless ([ErrConflict],
-// [ErrInvalid], [ErrClock], [ErrMonthClosed], [ErrStreamNotFound]) aborts the transaction, as PostgreSQL's errors do.
+// rows. The transaction stays the caller's to end. It goes on after [ErrConflict], [ErrInvalid], [ErrUnknownType], [ErrClock],
+// [ErrMonthClosed], [ErrMonthMissing], [ErrStreamNotFound], [ErrBadCursor] and errors of decoding; any other error comes from
+// PostgreSQL and has aborted it.
 //
 // Within the transaction stream reads show its own events; the global log does not, as they are not settled. Under
 // REPEATABLE READ and SERIALIZABLE the global log ends at the last position stored by [Store.Settle].
 //
-// From an append to its end the transaction holds back readers of the global log (not other writers): keep it short.
+// From an append to its end the transaction holds back readers of the global log, and writers of the same streams: keep it
+// short. A month that is missing is made beside it, in a short transaction of the store's pool; without a pool it is made
+// inside, and other appends into that month then wait for its end, 2 s at most.
 func (s *Store) WithTx(tx pgx.Tx) *Store {
 	inTx := *s
 	inTx.db, inTx.pool = tx, nil
@@ -152,7 +158,7 @@ func (s *Store) inTx() bool { _, ok := s.db.(pgx.Tx); return ok }
 type Head struct {
 	StreamID        StreamID
 	Version         Version // of the last event
-	Project         string  // empty where no event named one
+	Project         string  // empty where the stream was begun without one
 	FirstRecordedAt time.Time
 	LastRecordedAt  time.Time
 }

@@ -2,6 +2,7 @@ package eventstoretest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -196,29 +197,28 @@ func (c *clause) race() {
 func (c *clause) transactions() {
 	_, err := c.log.Pool.Exec(c.ctx, `CREATE TABLE `+c.log.Schema()+`.orders (id text PRIMARY KEY)`)
 	c.NoError(err)
-	attempt := func(commit bool) {
-		tx, err := c.log.Pool.Begin(c.ctx)
-		c.NoError(err)
-		_, err = tx.Exec(c.ctx, `INSERT INTO `+c.log.Schema()+`.orders VALUES ('o1')`)
-		c.NoError(err)
-		for range 3 { // several appends share one fence
-			_, err = c.log.WithTx(tx).Append(c.ctx, c.id, eventstore.Any, said{Text: "ordered"})
-			c.NoError(err)
-		}
-		if commit {
-			c.NoError(tx.Commit(c.ctx))
-		} else {
-			c.NoError(tx.Rollback(c.ctx))
-		}
+	undecided := errors.New("rolled back")
+	attempt := func(end error) {
+		c.ErrorIs(pgx.BeginFunc(c.ctx, c.log.Pool, func(tx pgx.Tx) error {
+			if _, err := tx.Exec(c.ctx, `INSERT INTO `+c.log.Schema()+`.orders VALUES ('o1')`); err != nil {
+				return err
+			}
+			for range 3 { // several appends share one fence
+				if _, err := c.log.WithTx(tx).Append(c.ctx, c.id, eventstore.Any, said{Text: "ordered"}); err != nil {
+					return err
+				}
+			}
+			return end
+		}), end)
 	}
 	rows := func() (n int) {
 		c.NoError(c.log.Pool.QueryRow(c.ctx, `SELECT count(*) FROM `+c.log.Schema()+`.orders`).Scan(&n))
 		return n
 	}
-	attempt(false)
+	attempt(undecided)
 	c.Zero(rows())
 	c.Empty(c.stream(c.id))
-	attempt(true)
+	attempt(nil)
 	c.Equal(1, rows())
 	c.Equal([]eventstore.Version{1, 2, 3}, versionsOf(c.stream(c.id)))
 	c.Len(c.all(0, eventstore.Filter{}), 3)

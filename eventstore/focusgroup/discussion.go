@@ -153,13 +153,15 @@ func (d *Discussion) turn(turn Turn, event eventstore.Recorded, response bool) {
 	question.Answers[i].Responses++
 }
 
-// speaker finds whoever speaks among the participants, or adds them.
+// speaker finds whoever speaks among the participants, by id, or where there is none by role and name, or adds them.
 func (d *Discussion) speaker(turn Turn) int {
 	id := turn.PersonaID
 	if id == "" && turn.Role == RoleModerator {
 		id = turn.ModeratorID
 	}
-	i := slices.IndexFunc(d.Participants, func(p ParticipantState) bool { return p.PersonaID == id })
+	i := slices.IndexFunc(d.Participants, func(p ParticipantState) bool {
+		return p.PersonaID == id && (id != "" || (p.Role == RoleModerator) == (turn.Role == RoleModerator) && p.Name == turn.PersonaName)
+	})
 	if i < 0 {
 		i = len(d.Participants)
 		d.Participants = append(d.Participants, ParticipantState{Participant: Participant{PersonaID: id, Name: turn.PersonaName, Role: turn.Role}})

@@ -111,6 +111,24 @@ func TestApplyRefusesWhatIsNotNext(t *testing.T) {
 	require.Equal(t, 1, d.Responses)
 }
 
+// Speakers without an id are told apart by role and name.
+func TestSpeakersWithoutAnID(t *testing.T) {
+	t.Parallel()
+	var d focusgroup.Discussion
+	for i, payload := range []any{
+		focusgroup.DiscussionStarted{Participants: []focusgroup.Participant{{Name: "Ann"}, {Name: "Bob"}}},
+		focusgroup.Followup{Role: focusgroup.RoleModerator, Text: "Well?"},
+		focusgroup.Response{PersonaName: "Bob", Text: "Yes"},
+		focusgroup.Response{PersonaName: "Eve", Text: "No"},
+		focusgroup.Response{PersonaName: "Ann", Role: focusgroup.RoleParticipant, Text: "Maybe"},
+		focusgroup.Followup{Role: focusgroup.RoleModerator, Text: "Thanks"},
+	} {
+		require.NoError(t, d.Apply(eventstore.Recorded{StreamID: "d-1", Version: eventstore.Version(i + 1), OccurredAt: at(i), Data: payload}))
+	}
+	require.Equal(t, []int{2, 1, 3, 0, 2}, d.TurnOrder)
+	require.Len(t, d.Participants, 4)
+}
+
 func TestLoadOfNothingIsNotFound(t *testing.T) {
 	t.Parallel()
 	_, err := focusgroup.Load(t.Context(), newLog(t).Store, "discussion-none")

@@ -199,9 +199,15 @@ type importRun struct {
 	done    Imported
 }
 
+// size is about what the line counts for in an append.
 func size(line Line) int {
 	raw, _ := line.Event.Data.(eventstore.Raw)
-	return len(raw.JSON)
+	m := line.Event.Metadata
+	bytes := len(raw.JSON) + len(m.CorrelationID) + len(m.CausationID) + len(m.Actor) + len(m.KeyID) + 100
+	for name, value := range m.Extra {
+		bytes += len(name) + len(value) + 4
+	}
+	return bytes
 }
 
 // continues says whether the line belongs in the batch that is being filled.

@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -113,6 +114,19 @@ func TestBadRecordingsNameLineAndField(t *testing.T) {
 	}
 	_, err := log.Head(t.Context(), "discussion-x")
 	require.ErrorIs(t, err, eventstore.ErrStreamNotFound)
+}
+
+// Lines with large metadata are legal; their appends are cut to the limit.
+func TestImportOfLargeMetadata(t *testing.T) {
+	t.Parallel()
+	log := newLog(t)
+	var recording bytes.Buffer
+	for i := range 400 {
+		recording.WriteString(strings.Replace(goodLine, `"version":1`, fmt.Sprintf(`"version":%d,"metadata":{"topic":"%s"}`, i+1, strings.Repeat("x", 60<<10)), 1) + "\n")
+	}
+	imported, err := focusgroup.Import(t.Context(), log.Store, focusgroup.ReadRecording(&recording))
+	require.NoError(t, err)
+	require.Equal(t, 400, imported.Events)
 }
 
 func TestImportInATransactionIsAllOrNothing(t *testing.T) {

@@ -13,7 +13,7 @@ CREATE INDEX streams_project_idx ON {{schema}}.streams (project_id, stream_id) W
 
 COMMENT ON TABLE  {{schema}}.streams IS 'Head row of each stream: the arbiter of optimistic concurrency.';
 COMMENT ON COLUMN {{schema}}.streams.version IS 'Version of the last event; versions are 1, 2, 3 ... without holes.';
-COMMENT ON COLUMN {{schema}}.streams.project_id IS 'The first project an appended event named; never changed afterwards.';
+COMMENT ON COLUMN {{schema}}.streams.project_id IS 'The project that the append which began the stream named; it never changes, so that a filter by it is stable.';
 COMMENT ON COLUMN {{schema}}.streams.last_recorded_at IS 'Not before the recorded_at of the last event: the upper time bound of reads.';
 
 CREATE TABLE {{schema}}.events (
@@ -81,12 +81,14 @@ CREATE TRIGGER append_only_truncate BEFORE TRUNCATE ON {{schema}}.events
 
 -- ensure_month makes the partition of a month (any day of it) and its registry row; it returns whether it did.
 -- ATTACH lets appenders go on, which PARTITION OF would not. lock_timeout: nobody waits for it longer than that.
+-- Readers go to the leaf itself, so it gets the parent's readers.
 CREATE FUNCTION {{schema}}.ensure_month(p_month date) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '2s' SET timezone = 'UTC' AS $$
 DECLARE
     v_from date := date_trunc('month', p_month::timestamp)::date;
     v_to   date := (date_trunc('month', p_month::timestamp) + interval '1 month')::date;
     v_leaf text := 'events_' || to_char(v_from, 'YYYY_MM');
+    v_role text;
 BEGIN
     IF EXISTS (SELECT FROM {{schema}}.months WHERE month = v_from) THEN
         RETURN false;
@@ -100,6 +102,9 @@ BEGIN
     IF EXISTS (SELECT FROM {{schema}}.months WHERE month = v_from) THEN
         RETURN false;
     END IF;
+    IF to_regclass('{{schema}}.' || v_leaf) IS NOT NULL THEN -- made after this transaction's snapshot
+        RAISE EXCEPTION 'month % was made meanwhile', to_char(v_from, 'YYYY-MM') USING ERRCODE = 'serialization_failure';
+    END IF;
     EXECUTE format(
         'CREATE TABLE {{schema}}.%1$I (LIKE {{schema}}.events INCLUDING ALL EXCLUDING INDEXES,'
         ' CONSTRAINT %2$I UNIQUE (stream_id, version), CONSTRAINT %3$I UNIQUE (position), CONSTRAINT %4$I UNIQUE (event_id),'
@@ -110,14 +115,23 @@ BEGIN
         ' FOR EACH STATEMENT EXECUTE FUNCTION {{schema}}.refuse_change()', v_leaf);
     EXECUTE format('ALTER TABLE {{schema}}.events ATTACH PARTITION {{schema}}.%I FOR VALUES FROM (%L) TO (%L)',
         v_leaf, v_from::timestamptz, v_to::timestamptz);
+    FOR v_role IN
+        SELECT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END
+          FROM pg_class c, aclexplode(c.relacl) AS a
+         WHERE c.oid = '{{schema}}.events'::regclass AND a.privilege_type = 'SELECT' AND a.grantee <> c.relowner
+    LOOP
+        EXECUTE format('GRANT SELECT ON {{schema}}.%I TO %s', v_leaf, v_role);
+    END LOOP;
     INSERT INTO {{schema}}.months (month) VALUES (v_from);
     RETURN true;
 END $$;
 
 -- last_position is the last position taken, 0 before the first. It must not be read with SELECT last_value: nextval
 -- writes the value it logs, 32 ahead, into the tuple before the true one, and a plain scan can see that (it did).
--- pg_sequence_last_value reads under the buffer's lock.
-CREATE FUNCTION {{schema}}.last_position() RETURNS bigint LANGUAGE sql VOLATILE AS
+-- pg_sequence_last_value reads under the buffer's lock. SECURITY DEFINER: PostgreSQL 18 answers NULL to a role without a
+-- right to the sequence, and an empty log would be a lie.
+CREATE FUNCTION {{schema}}.last_position() RETURNS bigint
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS
 $$ SELECT coalesce(pg_catalog.pg_sequence_last_value('{{schema}}.events_position_seq'::regclass), 0) $$;
 
 -- The fence is an advisory lock of two keys: a class from the sequence's oid, so that two logs in one database never
@@ -151,14 +165,12 @@ BEGIN
     -- Head row: a plain UPDATE leaves a loser without the row's lock.
     IF p_expected > 0 THEN
         UPDATE {{schema}}.streams s
-           SET version = s.version + v_count, project_id = coalesce(s.project_id, p_project),
-               last_recorded_at = greatest(s.last_recorded_at, coalesce(p_now, clock_timestamp()))
+           SET version = s.version + v_count, last_recorded_at = greatest(s.last_recorded_at, coalesce(p_now, clock_timestamp()))
          WHERE s.stream_id = p_stream AND s.version = p_expected
         RETURNING s.version, s.last_recorded_at INTO o_version, o_recorded_at;
     ELSIF p_expected = -1 THEN
         UPDATE {{schema}}.streams s
-           SET version = s.version + v_count, project_id = coalesce(s.project_id, p_project),
-               last_recorded_at = greatest(s.last_recorded_at, coalesce(p_now, clock_timestamp()))
+           SET version = s.version + v_count, last_recorded_at = greatest(s.last_recorded_at, coalesce(p_now, clock_timestamp()))
          WHERE s.stream_id = p_stream
         RETURNING s.version, s.last_recorded_at INTO o_version, o_recorded_at;
     ELSIF p_expected = 0 THEN
@@ -170,8 +182,7 @@ BEGIN
         INSERT INTO {{schema}}.streams AS s (stream_id, project_id, version, first_recorded_at, last_recorded_at)
         SELECT p_stream, p_project, v_count, t, t FROM (SELECT coalesce(p_now, clock_timestamp()) AS t OFFSET 0) AS clock
         ON CONFLICT (stream_id) DO UPDATE
-           SET version = s.version + v_count, project_id = coalesce(s.project_id, p_project),
-               last_recorded_at = greatest(s.last_recorded_at, coalesce(p_now, clock_timestamp()))
+           SET version = s.version + v_count, last_recorded_at = greatest(s.last_recorded_at, coalesce(p_now, clock_timestamp()))
         RETURNING s.version, s.last_recorded_at, s.version = v_count INTO o_version, o_recorded_at, v_created;
     ELSE
         RAISE EXCEPTION 'expected version % means nothing', p_expected USING ERRCODE = '22023';
@@ -201,11 +212,15 @@ BEGIN
             outcome := 'month_closed';
         END IF;
     END IF;
-    IF outcome IS NOT NULL THEN -- give the versions back; no position was taken
+    IF outcome IS NOT NULL THEN -- put the head back as it was; no position was taken
         IF v_created THEN
             DELETE FROM {{schema}}.streams s WHERE s.stream_id = p_stream;
         ELSE
-            UPDATE {{schema}}.streams s SET version = s.version - v_count WHERE s.stream_id = p_stream;
+            UPDATE {{schema}}.streams s
+               SET version = s.version - v_count,
+                   last_recorded_at = coalesce((SELECT e.recorded_at FROM {{schema}}.events e
+                       WHERE e.stream_id = p_stream AND e.version = s.version - v_count), s.last_recorded_at)
+             WHERE s.stream_id = p_stream;
         END IF;
         RETURN;
     END IF;
@@ -251,17 +266,26 @@ BEGIN
     PERFORM set_config('hindsight.settled', o_settled::text, true);
 END $$;
 
--- settle stores the settled position for readers that need the stored row, and returns it. It never goes back.
+-- settle stores the settled position for readers that need the stored row, and returns it. It never goes back. It needs
+-- READ COMMITTED itself.
 CREATE FUNCTION {{schema}}.settle() RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '2s' AS $$
 DECLARE
     v_settled bigint;
 BEGIN
+    IF current_setting('transaction_isolation') IN ('repeatable read', 'serializable') THEN
+        RAISE EXCEPTION 'fences can only be seen in READ COMMITTED' USING ERRCODE = 'HS005';
+    END IF;
     SELECT p.o_settled INTO v_settled FROM {{schema}}.settled_position(-1) p;
     UPDATE {{schema}}.settled s SET position = greatest(s.position, v_settled), settled_at = clock_timestamp()
      WHERE s.position < v_settled;
     RETURN v_settled;
 END $$;
+
+-- These write with their owner's rights: whoever may, is told so by a GRANT.
+REVOKE EXECUTE ON FUNCTION
+    {{schema}}.append(text, bigint, text, uuid[], text[], integer[], timestamptz[], text[], text[], interval, timestamptz),
+    {{schema}}.ensure_month(date), {{schema}}.settle() FROM PUBLIC;
 
 SELECT {{schema}}.ensure_month((now() AT TIME ZONE 'UTC')::date),
        {{schema}}.ensure_month((now() AT TIME ZONE 'UTC' + interval '1 month')::date);

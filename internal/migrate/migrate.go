@@ -95,6 +95,10 @@ const (
 func (l *Line) Run(ctx context.Context, db pg.DB, schema string) error {
 	err := pg.InTx(ctx, db, func(tx pgx.Tx) error {
 		quoted := pg.QuoteSchema(schema)
+		var lockTimeoutBefore string
+		if err := tx.QueryRow(ctx, `SELECT current_setting('lock_timeout')`).Scan(&lockTimeoutBefore); err != nil {
+			return err
+		}
 		if err := l.prepare(ctx, tx, schema, quoted); err != nil {
 			return err
 		}
@@ -103,7 +107,7 @@ func (l *Line) Run(ctx context.Context, db pg.DB, schema string) error {
 			return err
 		}
 		for _, step := range l.steps[min(version, len(l.steps)):] {
-			if err := execScript(ctx, tx, quoted.SQL(step.SQL)); err != nil {
+			if _, err := tx.Exec(ctx, quoted.SQL(step.SQL)); err != nil { // without arguments, pgx sends many statements at once
 				return fmt.Errorf("migration %s %04d_%s: %w", l.name, step.Version, step.Name, err)
 			}
 			if _, err := tx.Exec(ctx, quoted.SQL(`INSERT INTO {{schema}}.migrations (line, version, name) VALUES ($1, $2, $3)`),
@@ -111,7 +115,8 @@ func (l *Line) Run(ctx context.Context, db pg.DB, schema string) error {
 				return err
 			}
 		}
-		return nil
+		_, err = tx.Exec(ctx, `SELECT set_config('lock_timeout', $1, true)`, lockTimeoutBefore) // a caller's transaction goes on
+		return err
 	})
 	if err != nil {
 		return fmt.Errorf("migrating schema %s: %w", schema, err)
@@ -151,24 +156,14 @@ func (l *Line) prepare(ctx context.Context, tx pgx.Tx, schema string, quoted pg.
 	return err
 }
 
-// execScript runs many statements in one simple-protocol message; a transaction's Exec would prepare one.
-func execScript(ctx context.Context, tx pgx.Tx, script string) error {
-	results := tx.Conn().PgConn().Exec(ctx, script)
-	for results.NextResult() {
-		if _, err := results.ResultReader().Close(); err != nil {
-			return errors.Join(err, results.Close())
-		}
-	}
-	return results.Close()
-}
-
-// Current is the line's version in the database, 0 where nothing has run.
+// Current is the line's version in the database, 0 where nothing has run. It never aborts a caller's transaction.
 func (l *Line) Current(ctx context.Context, db pg.DB, schema string) (int, error) {
-	var version int
-	err := db.QueryRow(ctx, pg.QuoteSchema(schema).SQL(`SELECT coalesce(max(version), 0) FROM {{schema}}.migrations WHERE line = $1`),
-		l.name).Scan(&version)
-	if code := pg.Code(err); code == pg.UndefinedTable || code == pg.InvalidSchemaName {
-		return 0, nil
+	quoted := pg.QuoteSchema(schema)
+	var exists bool
+	if err := db.QueryRow(ctx, `SELECT to_regclass($1::text) IS NOT NULL`, quoted.SQL(`{{schema}}.migrations`)).Scan(&exists); err != nil || !exists {
+		return 0, err
 	}
+	var version int
+	err := db.QueryRow(ctx, quoted.SQL(`SELECT coalesce(max(version), 0) FROM {{schema}}.migrations WHERE line = $1::text`), l.name).Scan(&version)
 	return version, err
 }

@@ -24,19 +24,12 @@ type DB interface {
 // SQLSTATEs that the library acts on. The HS class is raised by its own functions.
 const (
 	UniqueViolation      = "23505"
-	CheckViolation       = "23514"
 	SerializationFailure = "40001"
 	DeadlockDetected     = "40P01"
 	UndefinedTable       = "42P01"
-	UndefinedFunction    = "42883"
-	InvalidSchemaName    = "3F000"
-	DuplicateTable       = "42P07"
 	LockNotAvailable     = "55P03"
 
-	BelowFence   = "HS001" // a position at or below its transaction's fence
-	AppendOnly   = "HS002" // an UPDATE, DELETE or TRUNCATE of events
-	FarMonth     = "HS003" // a month that is not near the clock
-	ForeignClock = "HS004" // an append with a time of its own
+	BelowFence = "HS001" // a position at or below its transaction's fence
 )
 
 // Code is the SQLSTATE of err, "" if PostgreSQL did not report one.
@@ -77,9 +70,18 @@ func (s Schema) SQL(statement string) string {
 // rollbackTimeout bounds a rollback whose caller's context has ended.
 const rollbackTimeout = 5 * time.Second
 
-// InTx runs f in a transaction (a savepoint if db is one). The rollback survives a cancelled context.
+// InTx runs f in a READ COMMITTED transaction, whatever the session's default, or, if db is a transaction, under a
+// savepoint of it. The rollback survives a cancelled context.
 func InTx(ctx context.Context, db DB, f func(pgx.Tx) error) error {
-	tx, err := db.Begin(ctx)
+	begin := db.Begin
+	if session, ok := db.(interface {
+		BeginTx(context.Context, pgx.TxOptions) (pgx.Tx, error)
+	}); ok {
+		begin = func(ctx context.Context) (pgx.Tx, error) {
+			return session.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
+		}
+	}
+	tx, err := begin(ctx)
 	if err != nil {
 		return err
 	}
