@@ -102,7 +102,7 @@ func (s *dockerServer) await(ctx context.Context) (string, error) {
 		}
 		// By TCP: the server that initialises the data, before the real one starts, does not listen there.
 		status, _, err := s.container.Exec(ctx, []string{"pg_isready", "--host=127.0.0.1"})
-		if err == nil && (status == 1 || status == 2) {
+		if err == nil && status != 0 && status != 127 { // 127: an image without pg_isready; others: refused, or dying
 			err = errors.New("it does not accept connections")
 		}
 		return err == nil, err
@@ -115,6 +115,9 @@ func (s *dockerServer) await(ctx context.Context) (string, error) {
 		return "", err
 	}
 	err = poll(ctx, 10*time.Millisecond, 5*time.Second, func(ctx context.Context) (bool, error) {
+		if err := s.alive(ctx); err != nil {
+			return true, s.withLog(ctx, err)
+		}
 		conn, err := pgx.Connect(ctx, url)
 		if err == nil {
 			_ = conn.Close(ctx)
