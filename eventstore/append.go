@@ -22,8 +22,8 @@ import (
 // that the codec knows (a value or a pointer), a [Raw], or an [Event] that holds one of them.
 //
 // Errors match [ErrConflict], [ErrInvalid], [ErrUnknownType], [ErrDuplicateID], [ErrClock], [ErrMonthClosed],
-// [ErrMonthMissing], [ErrCipher], [ErrSerialization] (in a caller's transaction), or [ErrOutcomeUnknown] where the connection or ctx ended
-// before the database answered. In all but the last case nothing was written.
+// [ErrMonthMissing], [ErrCipher], [ErrSerialization] (in a caller's transaction), or [ErrOutcomeUnknown] where the
+// connection or ctx ended before the database answered. In all but the last case nothing was written.
 func (s *Store) Append(ctx context.Context, id StreamID, expected Expected, events ...any) (Receipt, error) {
 	request, err := s.prepareAppend(ctx, id, expected, events)
 	if err != nil {

@@ -32,11 +32,12 @@
 //	1 head row     UPDATE streams … WHERE version = expected   conflict ──► answer, nothing written
 //	2 recorded_at  greatest(clock, the head's)                 head too far ahead ──► answer
 //	3 fence        L = last(sequence); shared advisory lock L  once a transaction
-//	4 month        look it up                                  missing or closed ──► answer, versions given back
+//	4 month        look it up                                  missing or closed ──► answer, head put back
 //	5 positions    nextval for each event, all above L
 //	6 insert       into the month's leaf
 //
-// A missing month is then made in a transaction of its own (inside a caller's: under a savepoint) and the append repeated.
+// A missing month is then made in a short transaction of its own, beside a caller's if need be (a store without a pool
+// makes it inside the caller's, under a savepoint), and the append repeated.
 //
 // # The settled position
 //
@@ -66,7 +67,8 @@
 //   - last(seq) is read with pg_sequence_last_value, under the buffer's lock. SELECT last_value can see the number that
 //     nextval writes to the WAL, up to 32 ahead of the true one: a reader would settle too far.
 //   - REPEATABLE READ, SERIALIZABLE and standbys cannot see fences of now with a snapshot of then. There S is the row
-//     that [Store.Settle] stored, read in the same snapshot.
+//     that [Store.Settle] stored, read in the same snapshot. (A session whose default isolation is stricter settles in a
+//     READ COMMITTED transaction of its own.)
 //   - The server crashes: the sequence can fall back behind numbers that only rolled-back transactions took. So no reader
 //     keeps S: it reads up to the last committed event below S and goes on from there. That event's commit has
 //     flushed the sequence, which therefore never falls below it.
