@@ -8,7 +8,7 @@ FUZZTIME ?= 30s
 TEST := go test -shuffle=on -count=1 -timeout 20m
 MODULES := . examples
 
-.PHONY: help setup demo test race lint fuzz mutants test-docker
+.PHONY: help setup demo test race lint fuzz mutants bench test-docker test-pgbouncer
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -36,6 +36,13 @@ fuzz: setup ## run each fuzzer for FUZZTIME (30s)
 mutants: setup ## take each mechanism out in turn and show the test that turns red
 	@go run ./internal/mutants
 
+bench: setup ## measure against raw pgx, as ratios (ONLY=prefix,... for some; a few minutes on a quiet machine)
+	@go run ./internal/bench $(if $(ONLY),-only $(ONLY))
+
 test-docker: ## the suite through testcontainers-go on PostgreSQL 17 (starts a Docker engine where it is root on Debian)
 	@trap 'internal/devdb/docker-engine.sh stop' EXIT; settings=$$(internal/devdb/docker-engine.sh); eval "$$settings"; \
 	for module in $(MODULES); do (cd $$module && $(TEST) ./...); done
+
+test-pgbouncer: setup ## the suite through PgBouncer in transaction mode (installs it on Debian and Ubuntu)
+	@bash internal/devdb/setup.sh pgbouncer
+	@go run ./internal/devdb/pgbouncer bash -euc 'for module in $(MODULES); do (cd $$module && $(TEST) ./...); done'

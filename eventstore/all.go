@@ -41,12 +41,12 @@ func (s *Store) drain(ctx context.Context, reader *logReader, yield func(Recorde
 		if len(page) == 0 {
 			return true
 		}
-		for _, event := range page {
-			if err := s.decode(ctx, &event); err != nil {
+		for i := range page {
+			if err := s.decode(ctx, &page[i]); err != nil {
 				yield(Recorded{}, err)
 				return false
 			}
-			if !yield(event, nil) {
+			if !yield(page[i], nil) {
 				return false
 			}
 		}
@@ -145,7 +145,7 @@ func (s *Store) Settle(ctx context.Context) (Position, error) {
 	var settled int64
 	err := pg.InTx(ctx, s.db, func(tx pgx.Tx) error { return tx.QueryRow(ctx, s.sql.settle).Scan(&settled) })
 	if err != nil {
-		return 0, fmt.Errorf("storing the settled position: %w", err)
+		return 0, fmt.Errorf("storing the settled position: %w", allowed(err))
 	}
 	return Position(settled), nil
 }

@@ -1,321 +1,251 @@
 package eventstore
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
-	"reflect"
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/sight-platform/hindsight/internal/pg"
 )
 
-// Append writes events to one stream: all of them in one commit and one round trip, or none. Each event is a payload
-// that the codec knows (a value or a pointer), a [Raw], or an [Event] that holds one of them.
+// Append writes events to one stream: all of them in one commit, or none. Each event is a payload that the codec knows (a
+// value or a pointer), a [Raw], or an [Event] that holds one of them.
 //
-// Errors match [ErrConflict], [ErrInvalid], [ErrUnknownType], [ErrDuplicateID], [ErrClock], [ErrMonthClosed],
-// [ErrMonthMissing], [ErrCipher], [ErrSerialization] (in a caller's transaction), or [ErrOutcomeUnknown] where the
-// connection or ctx ended before the database answered. In all but the last case nothing was written.
+// Concurrent calls in one process share round trips and commits, each with a verdict of its own (not within [Store.WithTx]).
+//
+// An append that is repeated with the same event ids, in the same order, is not written again: it returns the first receipt,
+// with Repeated set, for as long as the months of the stream are online. What it expects must be what it expected then; with
+// [Any] and [StreamExists] that is all. Set [Event].ID to repeat an append across calls; ids of version 7 are cheapest.
+//
+// Errors match [ErrConflict], [ErrInvalid], [ErrUnknownType], [ErrDuplicateID], [ErrPartialRetry], [ErrClock],
+// [ErrMonthClosed], [ErrMonthMissing], [ErrCipher], [ErrNotAllowed], [ErrSerialization] (in a caller's transaction), or
+// [ErrOutcomeUnknown] where the connection or ctx ended before the database answered (a lost connection is first tried again, by the ids). In
+// all but the last case nothing was written. After the last, [OutcomeUnknownError] has the ids to repeat the append with.
 func (s *Store) Append(ctx context.Context, id StreamID, expected Expected, events ...any) (Receipt, error) {
 	request, err := s.prepareAppend(ctx, id, expected, events)
 	if err != nil {
 		return Receipt{}, fmt.Errorf("append to %s: %w", id, err)
 	}
-	// A missing month is made and the append repeated; a third try is for a month end passing in between.
-	for range 3 {
-		outcome, err := s.appendRepeatedly(ctx, request)
+	if s.group != nil {
+		return s.group.append(ctx, s, request)
+	}
+	return s.appendAlone(ctx, request, false)
+}
+
+// appendAlone appends in a statement of its own. lost says that it was sent before, and that the answer was lost.
+func (s *Store) appendAlone(ctx context.Context, r *appendRequest, lost bool) (Receipt, error) {
+	receipts, err := s.appendUntilAnswered(ctx, []*appendRequest{r}, lost, func(ctx context.Context) ([]appendAnswer, error) {
+		return s.queryAnswers(ctx, s.sql.append, string(r.stream), int64(r.expected), r.project,
+			r.events.ids, r.events.types, r.events.schemaVersions, r.events.occurred, r.events.data, r.events.metadata,
+			r.since, s.inTx(), s.config.MaxClockSkew.Microseconds(), s.clockTime())
+	})
+	if err != nil {
+		return Receipt{}, err
+	}
+	return receipts[0], nil
+}
+
+// appendAnswer is what the database says to an append.
+type appendAnswer struct {
+	Outcome    string
+	Version    *int64
+	RecordedAt *time.Time
+	Positions  []int64
+}
+
+const (
+	outcomeAppended = "appended"
+	outcomeRepeated = "repeated"
+)
+
+// maxTries: a missing month is made and the append repeated; a third try is for a month end passing in between.
+const maxTries = 3
+
+// appendUntilAnswered sends an append to one or several streams until it is written or refused. There is an answer for each
+// request, or up to the first that was refused.
+func (s *Store) appendUntilAnswered(ctx context.Context, requests []*appendRequest, lost bool,
+	send func(context.Context) ([]appendAnswer, error),
+) ([]Receipt, error) {
+	for range maxTries {
+		answers, isLost, err := s.sendRepeatedly(ctx, requests, lost, send)
+		lost = lost || isLost
 		if err != nil {
-			return Receipt{}, fmt.Errorf("append to %s: %w", id, err)
+			return nil, fmt.Errorf("append to %s: %w", requests[0].stream, err)
 		}
-		switch outcome.name {
-		case "appended":
+		refused, r := answers[len(answers)-1], requests[len(answers)-1]
+		at := s.now()
+		if refused.RecordedAt != nil {
+			at = refused.RecordedAt.UTC()
+		}
+		switch refused.Outcome {
+		case outcomeAppended, outcomeRepeated:
+			if refused.Outcome != answers[0].Outcome {
+				return nil, fmt.Errorf("append to %s: %w", r.stream, ErrPartialRetry)
+			}
 			if !s.inTx() {
 				s.news.poke()
 			}
-			return Receipt{
-				StreamID: id, Version: outcome.version, Positions: outcome.positions, RecordedAt: outcome.recordedAt,
-				EventIDs: request.eventIDs,
-			}, nil
+			return receiptsOf(requests, answers, lost), nil
+		case "partial":
+			return nil, fmt.Errorf("append to %s: %w", r.stream, ErrPartialRetry)
 		case "conflict":
-			return Receipt{}, &ConflictError{StreamID: id, Expected: expected, Actual: outcome.version}
+			conflict := &ConflictError{StreamID: r.stream, Expected: r.expected}
+			if refused.Version != nil {
+				conflict.Actual = Version(*refused.Version)
+			}
+			return nil, conflict
 		case "clock":
-			return Receipt{}, &ClockError{StreamID: id, Head: outcome.recordedAt}
+			return nil, &ClockError{StreamID: r.stream, Head: at}
 		case "month_closed":
-			return Receipt{}, &MonthError{StreamID: id, Month: monthOf(outcome.recordedAt), Kind: ErrMonthClosed}
+			return nil, &MonthError{StreamID: r.stream, Month: monthOf(at), Kind: ErrMonthClosed}
 		case "month_missing":
-			month := monthOf(outcome.recordedAt)
-			if err := s.ensureMonth(ctx, month); pg.Code(err) == pg.SerializationFailure {
-				return Receipt{}, fmt.Errorf("append to %s: %w: %w", id, ErrSerialization, err)
+			if err := s.ensureMonth(ctx, monthOf(at)); pg.Code(err) == pg.SerializationFailure {
+				return nil, fmt.Errorf("append to %s: %w: %w", r.stream, ErrSerialization, err)
 			} else if err != nil {
-				return Receipt{}, &MonthError{StreamID: id, Month: month, Kind: ErrMonthMissing, Err: err}
+				return nil, &MonthError{StreamID: r.stream, Month: monthOf(at), Kind: ErrMonthMissing, Err: err}
 			}
 		default:
-			return Receipt{}, fmt.Errorf("append to %s: the database answered %q", id, outcome.name)
+			return nil, fmt.Errorf("append to %s: the database answered %q", r.stream, refused.Outcome)
 		}
 	}
+	id := requests[0].stream
 	if s.inTx() { // the month is there, but not in the snapshot of a stricter isolation
-		return Receipt{}, fmt.Errorf("append to %s: the month was made after the transaction's snapshot: %w", id, ErrSerialization)
+		return nil, fmt.Errorf("append to %s: the month was made after the transaction's snapshot: %w", id, ErrSerialization)
 	}
-	return Receipt{}, &MonthError{StreamID: id, Month: monthOf(s.now()), Kind: ErrMonthMissing}
+	return nil, &MonthError{StreamID: id, Month: monthOf(s.now()), Kind: ErrMonthMissing}
 }
 
-// appendRequest is an append in the columns that the SQL function takes.
-type appendRequest struct {
-	stream   StreamID
-	expected Expected
-	project  *string
-	eventIDs []uuid.UUID
-
-	ids            []string
-	types          []string
-	schemaVersions []int32
-	occurred       []*time.Time
-	data           []string
-	metadata       []string
+// receiptsOf reads the answers to appends that are in the log. An append whose answer was lost was not repeated by its caller.
+func receiptsOf(requests []*appendRequest, answers []appendAnswer, lost bool) []Receipt {
+	receipts := make([]Receipt, len(requests))
+	for i, r := range requests {
+		receipts[i] = r.receipt(Version(*answers[i].Version), *answers[i].RecordedAt, answers[i].Positions)
+		receipts[i].Repeated = answers[i].Outcome == outcomeRepeated && !lost
+	}
+	return receipts
 }
 
-func (s *Store) prepareAppend(ctx context.Context, id StreamID, expected Expected, events []any) (*appendRequest, error) {
-	if err := id.Validate(); err != nil {
-		return nil, err
+func (r *appendRequest) receipt(version Version, recordedAt time.Time, positions []int64) Receipt {
+	receipt := Receipt{
+		StreamID: r.stream, Version: version, RecordedAt: recordedAt.UTC(), EventIDs: r.eventIDs,
+		Positions: make([]Position, len(positions)),
 	}
-	if expected < Any {
-		return nil, &InvalidError{Index: -1, Field: "expected version", Reason: "is negative"}
+	for i, p := range positions {
+		receipt.Positions[i] = Position(p)
 	}
-	if len(events) == 0 || len(events) > MaxEventsPerAppend {
-		return nil, &InvalidError{Index: -1, Field: "events", Reason: fmt.Sprintf("are %d, 1 to %d are allowed", len(events), MaxEventsPerAppend)}
-	}
-	request := &appendRequest{stream: id, expected: expected}
-	total := 0
-	for i, item := range events {
-		event, ok := item.(Event)
-		if !ok {
-			event = Event{Data: item}
-		}
-		size, err := s.prepareEvent(ctx, request, event)
-		if err != nil {
-			var invalid *InvalidError
-			if errors.As(err, &invalid) {
-				invalid.Index = i
-				return nil, err
-			}
-			return nil, fmt.Errorf("event %d: %w", i, err)
-		}
-		if total += size; total > MaxAppendBytes {
-			return nil, &InvalidError{Index: i, Field: "data", Reason: fmt.Sprintf("brings the append over %d bytes", MaxAppendBytes)}
-		}
-	}
-	return request, nil
-}
-
-// prepareEvent adds an event to the request's columns and returns its size in bytes.
-func (s *Store) prepareEvent(ctx context.Context, r *appendRequest, event Event) (int, error) {
-	raw, err := s.encode(event.Data)
-	if err != nil {
-		return 0, err
-	}
-	if reason := checkType(raw.Type); reason != "" {
-		return 0, &InvalidError{Field: "type", Reason: reason}
-	}
-	if raw.SchemaVersion < 1 || raw.SchemaVersion > math.MaxInt32 {
-		return 0, &InvalidError{Field: "schema version", Reason: fmt.Sprintf("is %d, they start at 1 and end at %d", raw.SchemaVersion, math.MaxInt32)}
-	}
-	if reason := checkJSON(raw.JSON, MaxDataBytes); reason != "" {
-		return 0, &InvalidError{Field: "data", Reason: reason}
-	}
-	_, given := event.Data.(Raw)
-	if raw.JSON, err = s.protect(ctx, r.stream, raw, given, &event.Metadata); err != nil {
-		return 0, err
-	}
-	metadata, err := encodeMetadata(event.Metadata)
-	if err != nil {
-		return 0, err
-	}
-	occurred, err := occurredColumn(event.OccurredAt)
-	if err != nil {
-		return 0, err
-	}
-	if err := r.setProject(event); err != nil {
-		return 0, err
-	}
-	if event.ID == uuid.Nil {
-		event.ID = newID()
-	}
-	r.eventIDs = append(r.eventIDs, event.ID)
-	r.ids = append(r.ids, event.ID.String())
-	r.types = append(r.types, raw.Type)
-	r.schemaVersions = append(r.schemaVersions, int32(raw.SchemaVersion))
-	r.occurred = append(r.occurred, occurred)
-	r.data = append(r.data, string(raw.JSON))
-	r.metadata = append(r.metadata, string(metadata))
-	return len(raw.JSON) + len(metadata), nil
-}
-
-func (s *Store) encode(payload any) (Raw, error) {
-	switch data := payload.(type) {
-	case nil:
-		return Raw{}, &InvalidError{Field: "data", Reason: "is nil"}
-	case *Raw:
-		return Raw{}, &InvalidError{Field: "data", Reason: "is a *Raw, want a Raw"}
-	case Raw:
-		if data.SchemaVersion == 0 {
-			data.SchemaVersion = 1
-		}
-		return data, nil
-	}
-	raw, err := s.config.Codec.encode(payload)
-	if err != nil && !errors.Is(err, ErrUnknownType) {
-		return Raw{}, &InvalidError{Field: "data", Err: err}
-	}
-	return raw, err
-}
-
-// protect runs the Cipher's Encode, if there is one, and notes the key in the metadata. A Raw that was given with a key
-// id is encoded already.
-func (s *Store) protect(ctx context.Context, stream StreamID, raw Raw, given bool, metadata *Metadata) (json.RawMessage, error) {
-	if metadata.KeyID != "" && !given {
-		return nil, &InvalidError{Field: "metadata", Reason: "names a key id, but the body is not encoded with it"}
-	}
-	if s.config.Cipher.Encode == nil || metadata.KeyID != "" {
-		return raw.JSON, nil
-	}
-	body, keyID, err := s.config.Cipher.Encode(ctx, CipherInfo{StreamID: stream, Type: raw.Type, Metadata: *metadata, JSON: raw.JSON})
-	if err != nil {
-		return nil, fmt.Errorf("%w: encoding: %w", ErrCipher, err)
-	}
-	if keyID == "" && !bytes.Equal(body, raw.JSON) { // no reader would know to decode it
-		return nil, fmt.Errorf("%w: encoding: the body was changed without naming a key", ErrCipher)
-	}
-	if reason := checkJSON(body, MaxDataBytes); reason != "" {
-		return nil, &InvalidError{Field: "data", Reason: "as encoded by the Cipher " + reason}
-	}
-	metadata.KeyID = keyID
-	return body, nil
-}
-
-func encodeMetadata(m Metadata) ([]byte, error) {
-	metadata, err := marshal(m)
-	if err != nil {
-		return nil, &InvalidError{Field: "metadata", Err: err}
-	}
-	if hasReplacementEscape(metadata) && holdsBadText(reflect.ValueOf(m)) {
-		return nil, &InvalidError{Field: "metadata", Reason: "holds a text that is not valid UTF-8"}
-	}
-	if reason := checkJSON(metadata, MaxMetadataBytes); reason != "" {
-		return nil, &InvalidError{Field: "metadata", Reason: reason}
-	}
-	return metadata, nil
-}
-
-func occurredColumn(t time.Time) (*time.Time, error) {
-	if t.IsZero() {
-		return nil, nil
-	}
-	t = cutTime(t)
-	if reason := checkOccurredAt(t); reason != "" {
-		return nil, &InvalidError{Field: "occurred_at", Reason: reason}
-	}
-	return &t, nil
-}
-
-// setProject keeps the first project that the append's events name.
-func (r *appendRequest) setProject(event Event) error {
-	project := event.Project
-	if scoped, ok := event.Data.(ProjectScoped); ok && project == "" {
-		project = scoped.StreamProject()
-	}
-	if reason := checkProject(project); reason != "" {
-		return &InvalidError{Field: "project", Reason: reason}
-	}
-	if r.project == nil && project != "" {
-		r.project = &project
-	}
-	return nil
-}
-
-// appendOutcome is the SQL function's answer.
-type appendOutcome struct {
-	name       string
-	version    Version
-	recordedAt time.Time
-	positions  []Position
+	return receipt
 }
 
 // maxRaces bounds the repetitions of an append that loses races. Each waits for the winner's lock, so it needs no pause.
 const maxRaces = 50
 
-// appendRepeatedly repeats an append of its own that lost a race: a deadlock, or a session whose default isolation is
-// stricter. A caller's transaction is the caller's to repeat.
-func (s *Store) appendRepeatedly(ctx context.Context, r *appendRequest) (o appendOutcome, err error) {
+// sendRepeatedly repeats an append of its own that lost a race (a deadlock, or a session whose default isolation is
+// stricter), and once one whose answer was lost. A caller's transaction is the caller's to repeat.
+func (s *Store) sendRepeatedly(ctx context.Context, requests []*appendRequest, lost bool,
+	send func(context.Context) ([]appendAnswer, error),
+) (answers []appendAnswer, isLost bool, err error) {
+	again := true
 	for range maxRaces {
-		o, err = s.append(ctx, r)
-		if s.pool == nil || !errors.Is(err, ErrSerialization) {
+		answers, err = send(ctx)
+		switch {
+		case err == nil && answers[len(answers)-1].Outcome == "race": // nothing is written; a transaction can go on, too
+			err = fmt.Errorf("%w: another append began the stream", ErrSerialization)
+			continue
+		case s.pool == nil || err == nil:
+			return answers, lost, err
+		case errors.Is(err, ErrSerialization):
+			continue
+		case errors.Is(err, ErrDuplicateID):
+			return s.firstAnswers(ctx, requests, lost, err)
+		case errors.Is(err, ErrOutcomeUnknown) && again && ctx.Err() == nil:
+			lost, again = true, false
+			continue
+		}
+		break
+	}
+	if lost || errors.Is(err, ErrOutcomeUnknown) { // whatever the last try says, an earlier one may be in the log
+		err = outcomeUnknown(requests, err)
+	}
+	return nil, lost, err
+}
+
+// firstAnswers finds out whether ids that are in the log already are those of this append, made before.
+func (s *Store) firstAnswers(ctx context.Context, requests []*appendRequest, lost bool, duplicate error) ([]appendAnswer, bool, error) {
+	var answers []appendAnswer
+	for _, r := range requests {
+		found, err := s.queryAnswers(ctx, s.sql.firstAnswer, string(r.stream), r.events.ids)
+		if err != nil {
+			if lost || errors.Is(err, ErrOutcomeUnknown) {
+				err = outcomeUnknown(requests, err)
+			}
+			return nil, lost, err
+		}
+		if found[0].Outcome == "" { // they belong to another stream
+			return nil, lost, duplicate
+		}
+		if answers = append(answers, found[0]); found[0].Outcome != outcomeRepeated {
 			break
 		}
 	}
-	return o, err
+	return answers, lost, nil
 }
 
-func (s *Store) append(ctx context.Context, r *appendRequest) (o appendOutcome, err error) {
-	var now *time.Time
-	if s.config.Clock != nil {
-		t := cutTime(s.config.Clock())
-		now = &t
-	}
-	var version *Version
-	var recordedAt *time.Time
-	var positions []int64
-	db := s.db
-	if s.pool != nil {
-		conn, err := s.pool.Acquire(ctx) // apart, so that an error of waiting for it is known to have written nothing
-		if err != nil {
-			return o, err
-		}
-		defer conn.Release()
-		db = conn
-	}
-	err = db.QueryRow(ctx, s.sql.append, string(r.stream), int64(r.expected), r.project,
-		r.ids, r.types, r.schemaVersions, r.occurred, r.data, r.metadata, s.config.MaxClockSkew.Microseconds(), now).
-		Scan(&o.name, &version, &recordedAt, &positions)
+// queryAnswers runs one of the append functions.
+func (s *Store) queryAnswers(ctx context.Context, sql string, args ...any) ([]appendAnswer, error) {
+	db, release, err := s.acquire(ctx)
 	if err != nil {
-		return o, s.classifyAppend(err)
+		return nil, err
 	}
-	if version != nil {
-		o.version = *version
+	defer release()
+	rows, err := db.Query(ctx, sql, args...)
+	if err != nil {
+		return nil, s.classifyAppend(err)
 	}
-	if recordedAt != nil {
-		o.recordedAt = recordedAt.UTC()
+	answers, err := pgx.CollectRows(rows, pgx.RowToStructByPos[appendAnswer])
+	if err != nil {
+		return nil, s.classifyAppend(err)
 	}
-	o.positions = make([]Position, len(positions))
-	for i, p := range positions {
-		o.positions[i] = Position(p)
+	return answers, nil
+}
+
+// acquire takes a connection apart from its use, so that an error of waiting for one is known to have written nothing.
+func (s *Store) acquire(ctx context.Context) (db pg.DB, release func(), err error) {
+	if s.pool == nil {
+		return s.db, func() {}, nil
 	}
-	return o, nil
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	return conn, conn.Release, nil
 }
 
 func (s *Store) classifyAppend(err error) error {
 	switch pg.Code(err) {
 	case pg.SerializationFailure, pg.DeadlockDetected:
 		return fmt.Errorf("%w: %w", ErrSerialization, err)
+	case pg.CheckViolation:
+		if pg.Constraint(err) == "" { // no partition: the month was made after this session last looked
+			return fmt.Errorf("%w: %w", ErrSerialization, err)
+		}
 	case pg.UniqueViolation:
 		if strings.HasSuffix(pg.Constraint(err), "_event_id_key") {
 			return fmt.Errorf("%w: %w", ErrDuplicateID, err)
 		}
+	case pg.InsufficientPrivilege:
+		return allowed(err)
 	case pg.BelowFence:
 		return fmt.Errorf("%w: %w", ErrSequence, err)
-	case "":
-		// No answer from PostgreSQL. Inside a transaction the caller's commit decides; otherwise the statement may have
-		// committed unless not a byte of it was sent.
-		if s.pool != nil && !pgconn.SafeToRetry(err) {
-			return fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
-		}
+	}
+	// Without PostgreSQL's answer, or with its good-bye, the statement may have committed, unless not a byte of it was sent.
+	// Inside a transaction the caller's commit decides.
+	if s.pool != nil && (pg.Code(err) == "" || pg.Fatal(err)) && !pgconn.SafeToRetry(err) {
+		return fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
 	}
 	return err
 }
@@ -348,4 +278,13 @@ func (s *Store) now() time.Time {
 		return s.config.Clock()
 	}
 	return time.Now()
+}
+
+// clockTime is the time that a test's Clock gives the log; nil leaves it to the database.
+func (s *Store) clockTime() *time.Time {
+	if s.config.Clock == nil {
+		return nil
+	}
+	t := cutTime(s.config.Clock())
+	return &t
 }

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/sight-platform/hindsight/eventstore"
 	"github.com/sight-platform/hindsight/eventstore/eventstoretest"
@@ -117,6 +119,85 @@ func crashRound(ctx context.Context, t *testing.T, cluster *devdb.Cluster, pool 
 	require.NoError(t, cluster.Kill())
 	group.Wait()
 	return receipts, followed
+}
+
+// Guarantees 1, 9 and 11: writers that go on through SIGKILLs of the server, repeating what was not answered with the same
+// ids, have each append in the log exactly once at the end: nothing acknowledged lost, nothing doubled.
+func TestRepetitionsThroughSIGKILL(t *testing.T) {
+	t.Parallel()
+	ctx := testContext(t, 3*time.Minute)
+	cluster, err := devdb.StartCluster(ctx, nil)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, cluster.Close()) })
+	var now atomic.Pointer[eventstore.Store] // a restarted server may have another address
+	open := func() {
+		store, err := eventstore.New(eventstoretest.Pool(t, cluster.URL()), eventstore.Config{Codec: noteCodec(t)})
+		require.NoError(t, err)
+		now.Store(store)
+	}
+	open()
+	require.NoError(t, now.Load().Migrate(ctx))
+
+	const writers, kills, between = 8, 3, 120
+	hands := make([]insistent, writers)
+	var answered atomic.Int64
+	stop := make(chan struct{})
+	var group errgroup.Group
+	for w := range writers {
+		hands[w].store = now.Load
+		group.Go(func() error {
+			return appendThroughCrashes(ctx, &hands[w], w, stop, &answered)
+		})
+	}
+	for kill := range kills {
+		require.Eventually(t, func() bool { return answered.Load() >= int64((kill+1)*between) }, time.Minute, time.Millisecond)
+		require.NoError(t, cluster.Kill())
+		require.NoError(t, cluster.Start(ctx))
+		open()
+	}
+	require.Eventually(t, func() bool { return answered.Load() >= (kills+1)*between }, time.Minute, time.Millisecond)
+	close(stop)
+	require.NoError(t, group.Wait())
+	var acknowledged []eventstore.Receipt
+	repetitions, found := 0, 0
+	for _, hand := range hands {
+		acknowledged = append(acknowledged, hand.acknowledged...)
+		repetitions, found = repetitions+hand.repetitions, found+hand.found
+	}
+	requireOnce(t, now.Load(), acknowledged)
+	t.Logf("%d appends acknowledged, %d repetitions, %d of which found their events in the log", answered.Load(), repetitions, found)
+	require.Positive(t, repetitions, "no append was cut off")
+}
+
+// appendThroughCrashes appends to a stream of its own, to a shared one and to both. No other writer is on its own stream, so a
+// conflict there is one with itself.
+func appendThroughCrashes(ctx context.Context, hand *insistent, w int, stop <-chan struct{}, answered *atomic.Int64) error {
+	own, version := eventstore.StreamID(fmt.Sprintf("own-%d", w)), eventstore.Version(0)
+	for i := 0; ; i++ {
+		select {
+		case <-stop:
+			return nil
+		default:
+		}
+		appends := []eventstore.StreamAppend{
+			{StreamID: own, Expected: eventstore.AtVersion(version), Events: []any{note{fmt.Sprint(w, i)}, note{"and more"}}},
+			{StreamID: eventstore.StreamID(fmt.Sprintf("shared-%d", i%2)), Expected: eventstore.Any, Events: []any{note{fmt.Sprint(w, i)}}},
+		}
+		switch i % 3 {
+		case 0:
+			appends = appends[:1]
+		case 1:
+			appends = appends[1:]
+		}
+		receipts, err := hand.append(ctx, appends...)
+		if err != nil {
+			return fmt.Errorf("writer %d, append %d: %w", w, i, err)
+		}
+		if receipts[0].StreamID == own {
+			version = receipts[0].Version
+		}
+		answered.Add(1)
+	}
 }
 
 // Guarantee 9's other half: an append whose answer was cut off says that its outcome is unknown, one that was never sent

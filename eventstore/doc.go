@@ -24,12 +24,17 @@
 //     written.
 //  9. Durable: what was acknowledged survives a crash of the server (with its default synchronous_commit).
 //  10. Rewound logs: a [Cursor] that has seen what the log has lost is refused with [ErrLogRewound].
+//  11. Repeatable: an append that is repeated with the same event ids, in the same order, returns the first one's receipt and
+//     writes nothing, in the next month too (for ids of version 7 whose clock is right to a day, and for all others), for
+//     as long as the stream's months are online. An outcome that is unknown is one repetition away.
+//  12. Own verdicts: appends that run at once may share a statement and a commit, never a verdict, an error, a lock's wait
+//     or a cancellation.
 //
 // # The append
 //
 // One function in the database, one round trip, one commit:
 //
-//	1 head row     UPDATE streams … WHERE version = expected   conflict ──► answer, nothing written
+//	1 head         UPDATE streams … WHERE version = expected   conflict, or repeated ──► answer, nothing written
 //	2 recorded_at  greatest(clock, the head's)                 head too far ahead ──► answer
 //	3 fence        L = last(sequence); shared advisory lock L  once a transaction
 //	4 month        look it up                                  missing or closed ──► answer, head put back
@@ -38,6 +43,35 @@
 //
 // A missing month is then made in a short transaction of its own, beside a caller's if need be (a store without a pool
 // makes it inside the caller's, under a savepoint), and the append repeated.
+//
+// [Store.AppendMany] does the same for each of its streams, in the order of their ids, at one time, in a subtransaction that
+// a refusal rolls back.
+//
+// # Appends at once
+//
+// Concurrent calls of [Store.Append] in one process share statements and commits. There are two lanes:
+//
+//	caller ──► a lane is free ──► goes by itself, in its own goroutine ──► leaves the lane to those who wait
+//	      └──► none is ──► waits ──► one of a batch: one statement for up to 256 streams ──► its own verdict
+//	                            └──► alone (its head is held or not where it was expected; the batch failed)
+//
+// Nothing runs while nobody appends, and nobody waits for a timer: a batch is what came while the lanes were busy. Failure
+// cases:
+//
+//   - A head is held by somebody else: the batch passes over it (SKIP LOCKED), and its caller waits for it alone. A lane whose
+//     append waits for a lock is given back after 50 ms.
+//   - The statement fails (an id that is taken, a deadlock, a lock timeout): nothing of it is written, each caller goes
+//     alone, and an error reaches its owner only.
+//   - The connection is lost: each caller repeats its append alone, by its ids; what the lost statement wrote is found.
+//   - A caller's context ends: before its batch was sent, nothing is written; afterwards the batch goes on, and the error is
+//     [ErrOutcomeUnknown].
+//   - Two appends of one process to one stream: the second waits for the first.
+//
+// # The same append again
+//
+// Exactly N and no stream: if the compare-and-set fails, the ids at N+1 … are compared. Exists and any: the unique ids of the
+// month's leaf refuse it, and the ids are looked up in the stream; the months before are asked first if an id may be as old
+// as that. In a caller's transaction, which a refusal by the leaf would abort, the stream is asked first.
 //
 // # The settled position
 //

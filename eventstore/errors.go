@@ -21,10 +21,14 @@ var (
 	ErrSerialization = errors.New("the transaction lost a race and must be repeated")
 	// ErrInvalid: an argument breaks a stated limit; see [InvalidError]. Nothing was sent to the database.
 	ErrInvalid = errors.New("invalid argument")
-	// ErrDuplicateID: an event id is in the log already. Nothing was written.
+	// ErrDuplicateID: an event id is in the log already, and not by this append. Nothing was written; a caller's transaction
+	// has been aborted.
 	ErrDuplicateID = errors.New("the event id is in the log already")
+	// ErrPartialRetry: some of an append's event ids are in the stream already, but not all of them together: it is no
+	// repetition of an append, and no new one. Nothing was written.
+	ErrPartialRetry = errors.New("only some of the event ids are in the stream already")
 	// ErrOutcomeUnknown: the connection or the context ended before the database answered; the append may or may not be
-	// in the log.
+	// in the log. Repeat it with the same event ids; see [OutcomeUnknownError].
 	ErrOutcomeUnknown = errors.New("the outcome of the append is unknown")
 	// ErrClock: the stream's head is further ahead of the clock than Config.MaxClockSkew; see [ClockError].
 	ErrClock = errors.New("the clock is behind the stream")
@@ -52,6 +56,8 @@ var (
 	ErrBadCursor = errors.New("malformed cursor")
 	// ErrLogRewound: the log no longer holds what a cursor has seen: it was restored from an older copy, or lost commits.
 	ErrLogRewound = errors.New("the log was rewound behind the cursor")
+	// ErrNotAllowed: the store's role lacks a right that the operation needs; see [Store.Grant].
+	ErrNotAllowed = errors.New("the role may not do this")
 	// ErrNoPool: the operation needs connections of its own, and the store is bound to a transaction or has no pool.
 	ErrNoPool = errors.New("the operation needs a store with a pool")
 
@@ -82,6 +88,39 @@ func (e *ConflictError) Error() string {
 
 // Is matches [ErrConflict].
 func (e *ConflictError) Is(target error) bool { return target == ErrConflict }
+
+// OutcomeUnknownError has what it takes to find out: the append repeated with these events' ids returns its receipt, whether
+// the first one was written or not. It matches [ErrOutcomeUnknown].
+type OutcomeUnknownError struct {
+	StreamID StreamID
+	EventIDs []uuid.UUID // of the events of this stream, in order: given or made
+	// Others are the further streams of [Store.AppendMany], in the order of their ids.
+	Others []OutcomeUnknownError
+	Err    error
+}
+
+func outcomeUnknown(requests []*appendRequest, err error) error {
+	if ctxErr := (*OutcomeUnknownError)(nil); errors.As(err, &ctxErr) {
+		return err
+	}
+	unknown := &OutcomeUnknownError{StreamID: requests[0].stream, EventIDs: requests[0].eventIDs, Err: err}
+	for _, r := range requests[1:] {
+		unknown.Others = append(unknown.Others, OutcomeUnknownError{StreamID: r.stream, EventIDs: r.eventIDs, Err: err})
+	}
+	return unknown
+}
+
+func (e *OutcomeUnknownError) Error() string {
+	if errors.Is(e.Err, ErrOutcomeUnknown) {
+		return e.Err.Error()
+	}
+	return fmt.Sprintf("%v: %v", ErrOutcomeUnknown, e.Err)
+}
+
+// Is matches [ErrOutcomeUnknown].
+func (e *OutcomeUnknownError) Is(target error) bool { return target == ErrOutcomeUnknown }
+
+func (e *OutcomeUnknownError) Unwrap() error { return e.Err }
 
 // InvalidError says which argument breaks which limit. It matches [ErrInvalid].
 type InvalidError struct {
@@ -217,6 +256,14 @@ func (e *SchemaError) Error() string {
 
 // Is matches the error's kind.
 func (e *SchemaError) Is(target error) bool { return target == e.Kind }
+
+// allowed names a missing right.
+func allowed(err error) error {
+	if pg.Code(err) == pg.InsufficientPrivilege {
+		return fmt.Errorf("%w: %w", ErrNotAllowed, err)
+	}
+	return err
+}
 
 // Retryable says whether repeating the same call (in a caller's transaction: the whole transaction) may succeed without
 // anything else changing. A conflict is not: read the stream again first.

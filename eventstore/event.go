@@ -106,7 +106,7 @@ func (e Expected) String() string {
 
 // Event is an event to append, where its payload alone says too little. Append takes payloads and Events alike.
 type Event struct {
-	// ID identifies the event; a repeated id is refused. Defaults to a new version 7 UUID.
+	// ID identifies the event: an append repeated with the same ids is not written twice. Defaults to a new version 7 UUID.
 	ID uuid.UUID
 	// Data is the payload: a value (or a pointer to one) of a type that the store's codec knows, or a [Raw].
 	Data any
@@ -240,6 +240,7 @@ type Receipt struct {
 	Positions  []Position  // of each event, growing
 	EventIDs   []uuid.UUID // of each event
 	RecordedAt time.Time   // of all of them
+	Repeated   bool        // the events were in the log already: this is the receipt of the append that wrote them
 }
 
 // Position is that of the last event: what a reader waits for to see the whole append.

@@ -68,6 +68,17 @@ func checkJSON(data []byte, maxBytes int) string {
 	return checkEscapesAndDepth(data)
 }
 
+// checkEncoded is checkJSON for what encoding/json has just written: JSON, but with whatever bytes a RawMessage brought.
+func checkEncoded(data []byte, maxBytes int) string {
+	switch {
+	case len(data) > maxBytes:
+		return fmt.Sprintf("has %d bytes, at most %d are allowed", len(data), maxBytes)
+	case !utf8.Valid(data):
+		return "is not valid UTF-8"
+	}
+	return checkEscapesAndDepth(data)
+}
+
 // checkEscapesAndDepth walks valid JSON once.
 func checkEscapesAndDepth(data []byte) string {
 	depth, inString := 0, false

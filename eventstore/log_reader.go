@@ -29,6 +29,8 @@ type logReader struct {
 	cursor   Position
 	segments []segment // what the last survey found after cursor
 	started  time.Time // of the server, at the last survey
+
+	buffer []Recorded // of the page before, whose events have been handed on by value
 }
 
 func (s *Store) newLogReader(after Position, filter Filter) (*logReader, error) {
@@ -163,6 +165,7 @@ func (r *logReader) page(ctx context.Context, limit int) ([]Recorded, error) {
 			upTo = min(upTo, r.cursor+r.store.filteredScan)
 		}
 		page, err := r.read(ctx, segment.months, upTo, limit)
+		r.buffer = page
 		if err != nil {
 			return nil, fmt.Errorf("reading the log after position %d: %w", r.cursor, err)
 		}
@@ -191,7 +194,7 @@ func (r *logReader) read(ctx context.Context, months []time.Time, upTo Position,
 	} else {
 		sql = s.overLeaves(months, perLeaf, tail)
 	}
-	return s.collect(ctx, sql, append([]any{int64(r.cursor), int64(upTo), limit}, r.args...)...)
+	return s.collect(ctx, r.buffer, sql, append([]any{int64(r.cursor), int64(upTo), limit}, r.args...)...)
 }
 
 // leafRange is where a month's events stand that are still to be read.

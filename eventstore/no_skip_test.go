@@ -220,3 +220,30 @@ func (n *naiveReader) run(ctx context.Context) error {
 		}
 	}
 }
+
+// Guarantee 3: the setting that says a transaction's fence is up is not believed. Whoever forges it, inside a transaction
+// that may do anything the library's role may, skips nobody past an append that is not committed.
+func TestAForgedFenceHoldsAllTheSame(t *testing.T) {
+	t.Parallel()
+	log := newLog(t, eventstore.Config{})
+	last := log.append(t, "a-1", eventstore.NoStream, note{"1"}, note{"2"}).Position()
+	for _, forged := range []string{"0", "1", "2", "1000000", "-5", ""} {
+		tx, err := log.Pool.Begin(t.Context())
+		require.NoError(t, err)
+		_, err = tx.Exec(t.Context(), log.sql(`SELECT set_config('hindsight.fence_' || '{{schema}}.events_position_seq'::regclass::oid, $1, true)`), forged)
+		require.NoError(t, err)
+		receipt, err := log.WithTx(tx).Append(t.Context(), "b-1", eventstore.NoStream, note{"slow"})
+		log.append(t, "a-1", eventstore.Any, note{"fast"})
+		settled, settleErr := log.Settled(t.Context())
+		require.NoError(t, settleErr)
+		if err == nil {
+			require.Less(t, settled, receipt.Position(), "forged %q", forged)
+		} else {
+			require.ErrorIs(t, err, eventstore.ErrSequence, "forged %q", forged)
+		}
+		require.NoError(t, tx.Rollback(t.Context()))
+	}
+	settled, err := log.Settled(t.Context())
+	require.NoError(t, err)
+	require.Greater(t, settled, last)
+}

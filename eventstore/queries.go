@@ -14,6 +14,12 @@ import (
 var (
 	//go:embed sql/append.sql
 	sqlAppend string
+	//go:embed sql/append_many.sql
+	sqlAppendMany string
+	//go:embed sql/append_group.sql
+	sqlAppendGroup string
+	//go:embed sql/first_answer.sql
+	sqlFirstAnswer string
 	//go:embed sql/head.sql
 	sqlHead string
 	//go:embed sql/months.sql
@@ -26,20 +32,38 @@ var (
 	sqlCheckSchema string
 	//go:embed sql/health.sql
 	sqlHealth string
+	//go:embed sql/grants.sql
+	sqlGrants string
+	//go:embed sql/doctor_bounds.sql
+	sqlDoctorBounds string
+	//go:embed sql/doctor_facts.sql
+	sqlDoctorFacts string
+	//go:embed sql/doctor_fences.sql
+	sqlDoctorFences string
+	//go:embed sql/doctor_leaves.sql
+	sqlDoctorLeaves string
+	//go:embed sql/doctor_rights.sql
+	sqlDoctorRights string
+	//go:embed sql/doctor_events.sql
+	sqlDoctorEvents string
 )
 
 // queries are the statements with their schema filled in.
 type queries struct {
 	schema                          pg.Schema
-	append, ensureMonth             string
+	imports                         importQueries
+	append, appendMany, appendGroup string
+	firstAnswer, ensureMonth        string
 	head, months, settled, settle   string
 	checkEvent, checkSchema, health string
 }
 
 func newQueries(schema pg.Schema) queries {
 	return queries{
-		schema: schema,
-		append: schema.SQL(sqlAppend), head: schema.SQL(sqlHead), months: schema.SQL(sqlMonths), settled: schema.SQL(sqlSettled),
+		schema: schema, imports: newImportQueries(schema),
+		append: schema.SQL(sqlAppend), appendMany: schema.SQL(sqlAppendMany), appendGroup: schema.SQL(sqlAppendGroup),
+		firstAnswer: schema.SQL(sqlFirstAnswer),
+		head:        schema.SQL(sqlHead), months: schema.SQL(sqlMonths), settled: schema.SQL(sqlSettled),
 		checkEvent: schema.SQL(sqlCheckEvent), checkSchema: schema.SQL(sqlCheckSchema), health: schema.SQL(sqlHealth),
 		ensureMonth: schema.SQL(`SELECT {{schema}}.ensure_month($1::text::date)`),
 		settle:      schema.SQL(`SELECT {{schema}}.settle()`),

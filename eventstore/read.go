@@ -6,9 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"math"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sight-platform/hindsight/internal/pg"
@@ -47,7 +50,7 @@ func (s *Store) stream(ctx context.Context, id StreamID, bound Version, ask func
 			yield(Recorded{}, &InvalidError{Index: -1, Field: "version", Reason: fmt.Sprintf("is %d, they start at 1", bound)})
 			return
 		}
-		head, err := s.Head(ctx, id)
+		head, page, err := s.openStream(ctx, id, ask)
 		if errors.Is(err, ErrStreamNotFound) {
 			return
 		}
@@ -56,23 +59,73 @@ func (s *Store) stream(ctx context.Context, id StreamID, bound Version, ask func
 			return
 		}
 		for left := ask(head.Version); left.len() > 0; {
-			page, err := s.streamPage(ctx, head, left)
-			if err != nil {
-				yield(Recorded{}, err)
-				return
-			}
-			for _, event := range page {
-				if err := s.decode(ctx, &event); err != nil {
+			if left.firstMissing(page, s.config.PageSize) != 0 {
+				if page, err = s.streamPage(ctx, head, left); err != nil {
 					yield(Recorded{}, err)
 					return
 				}
-				if !yield(event, nil) {
+			}
+			for i := range page {
+				if err := s.decode(ctx, &page[i]); err != nil {
+					yield(Recorded{}, err)
+					return
+				}
+				if !yield(page[i], nil) {
 					return
 				}
 			}
 			left.next += Version(len(page)) * left.step
 		}
 	}
+}
+
+// openStream reads the head, and in the same round trip a first page from the month in which the stream is likely to lie.
+// The page holds what it holds: the caller asserts that nothing is missing.
+func (s *Store) openStream(ctx context.Context, id StreamID, ask func(head Version) versions) (Head, []Recorded, error) {
+	months, _ := s.months.get()
+	if s.inTx() || len(months) == 0 {
+		head, err := s.Head(ctx, id)
+		return head, nil, err
+	}
+	if err := id.Validate(); err != nil {
+		return Head{}, nil, err
+	}
+	asked := ask(math.MaxInt64) // the head is not known yet
+	sql, args := s.streamPageSQL(id, []time.Time{likelyMonth(id, months)}, asked)
+	var batch pgx.Batch
+	batch.Queue(s.sql.head, string(id))
+	batch.Queue(sql, args...)
+	results := s.db.SendBatch(ctx, &batch)
+	head, err := scanHead(results.QueryRow(), id)
+	if err != nil {
+		return Head{}, nil, errors.Join(err, results.Close())
+	}
+	rows, _ := results.Query()
+	page, err := scanEvents(rows, nil)
+	if err = errors.Join(err, results.Close()); pg.Code(err) == pg.UndefinedTable {
+		return head, nil, nil
+	}
+	if err != nil {
+		return Head{}, nil, fmt.Errorf("reading %s: %w", id, err)
+	}
+	page = slices.DeleteFunc(page, func(e Recorded) bool { return e.Version > head.Version }) // appended in between
+	return head, page, nil
+}
+
+// likelyMonth is the month in which a stream was begun, by the version 7 UUID that its id ends in; else the newest.
+func likelyMonth(id StreamID, months []time.Time) time.Time {
+	if n := len(id) - 36; n > 0 {
+		if made, err := uuid.Parse(string(id[n:])); err == nil && made.Version() == 7 {
+			if i := slices.Index(months, monthOf(madeAt(made))); i >= 0 {
+				return months[i]
+			}
+		}
+	}
+	now := monthOf(time.Now())
+	if slices.Contains(months, now) {
+		return now
+	}
+	return months[len(months)-1]
 }
 
 // streamPage reads one page; a hole in it is ErrCorrupt, never a shorter stream.
@@ -115,12 +168,9 @@ func (v versions) firstMissing(page []Recorded, pageSize int) Version {
 }
 
 func (s *Store) readStreamPage(ctx context.Context, head Head, left versions) ([]Recorded, error) {
-	low, high, order := left.next, left.last, "version"
-	if left.step < 0 {
-		low, high, order = left.last, left.next, "version DESC"
-	}
-	if s.inTx() { // through the parent: it locks the partitions a time bound leaves, but cannot lose one
-		return s.collect(ctx, `SELECT `+eventColumns+` FROM `+string(s.sql.schema)+`.events
+	if s.inTx() {
+		low, high, order := left.bounds() // through the parent: it locks the partitions a time bound leaves, but cannot lose one
+		return s.collect(ctx, nil, `SELECT `+eventColumns+` FROM `+string(s.sql.schema)+`.events
  WHERE stream_id = $1::text AND version >= $2::bigint AND version <= $3::bigint AND recorded_at >= $5 AND recorded_at <= $6
  ORDER BY `+order+` LIMIT $4::bigint`,
 			string(head.StreamID), int64(low), int64(high), s.config.PageSize, head.FirstRecordedAt, head.LastRecordedAt)
@@ -130,13 +180,25 @@ func (s *Store) readStreamPage(ctx context.Context, head Head, left versions) ([
 	if len(months) == 0 {
 		return nil, nil
 	}
-	sql := s.overLeaves(months,
-		`SELECT `+eventColumns+` FROM {{leaf}} WHERE stream_id = $1::text AND version >= $2::bigint AND version <= $3::bigint`,
-		` ORDER BY `+order+` LIMIT $4::bigint`)
-	return s.collect(ctx, sql, string(head.StreamID), int64(low), int64(high), s.config.PageSize)
+	sql, args := s.streamPageSQL(head.StreamID, months, left)
+	return s.collect(ctx, nil, sql, args...)
 }
 
-const eventColumns = `position, recorded_at, stream_id, version, event_id, event_type, schema_version, occurred_at, event_data, metadata`
+func (s *Store) streamPageSQL(id StreamID, months []time.Time, left versions) (sql string, args []any) {
+	low, high, order := left.bounds()
+	return s.overLeaves(months,
+			`SELECT `+eventColumns+` FROM {{leaf}} WHERE stream_id = $1::text AND version >= $2::bigint AND version <= $3::bigint`,
+			` ORDER BY `+order+` LIMIT $4::bigint`),
+		[]any{string(id), int64(low), int64(high), s.config.PageSize}
+}
+
+// bounds are the versions from lowest to highest, and the order to read them in.
+func (v versions) bounds() (low, high Version, order string) {
+	if v.step < 0 {
+		return v.last, v.next, "version DESC"
+	}
+	return v.next, v.last, "version"
+}
 
 // overLeaves is one statement over the leaves of some months: PostgreSQL merges their indexes, as all have the same.
 func (s *Store) overLeaves(months []time.Time, perLeaf, tail string) string {
@@ -147,20 +209,13 @@ func (s *Store) overLeaves(months []time.Time, perLeaf, tail string) string {
 	return strings.Join(parts, "\nUNION ALL\n") + tail
 }
 
-// collect runs a query for event columns. Data stays nil; see decode.
-func (s *Store) collect(ctx context.Context, sql string, args ...any) ([]Recorded, error) {
+// collect runs a query for event columns into a slice that it may reuse. Data stays nil; see decode.
+func (s *Store) collect(ctx context.Context, events []Recorded, sql string, args ...any) ([]Recorded, error) {
 	rows, err := s.db.Query(ctx, sql, args...)
 	if err != nil {
 		return nil, err
 	}
-	return pgx.CollectRows(rows, scanEvent)
-}
-
-func scanEvent(row pgx.CollectableRow) (e Recorded, err error) {
-	err = row.Scan((*int64)(&e.Position), &e.RecordedAt, (*string)(&e.StreamID), (*int64)(&e.Version), &e.ID,
-		&e.Type, &e.SchemaVersion, &e.OccurredAt, (*[]byte)(&e.JSON), (*[]byte)(&e.MetadataJSON))
-	e.RecordedAt, e.OccurredAt = e.RecordedAt.UTC(), e.OccurredAt.UTC()
-	return e, err
+	return scanEvents(rows, events)
 }
 
 // decode fills Metadata and Data from the stored bytes.

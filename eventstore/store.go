@@ -106,6 +106,7 @@ type Store struct {
 	makers *pgxpool.Pool // the pool inside a transaction too, for making months beside it; may be nil
 	months *monthList    // shared with the stores of WithTx
 	news   *newsroom     // as above
+	group  *group        // of concurrent appends; nil inside a transaction
 
 	filteredScan Position
 }
@@ -119,11 +120,13 @@ func New(pool *pgxpool.Pool, config Config) (*Store, error) {
 	}
 	s := &Store{
 		config: config, sql: newQueries(pg.QuoteSchema(config.Schema)), pool: pool, makers: pool,
-		months: &monthList{}, news: newNewsroom(), filteredScan: defaultFilteredScan,
+		months: &monthList{}, news: newNewsroom(), group: newGroup(), filteredScan: defaultFilteredScan,
 	}
 	s.db = noPool{}
 	if pool != nil {
 		s.db = pool
+	} else {
+		s.group = nil
 	}
 	return s, nil
 }
@@ -141,7 +144,7 @@ func New(pool *pgxpool.Pool, config Config) (*Store, error) {
 // inside, and other appends into that month then wait for its end, 2 s at most.
 func (s *Store) WithTx(tx pgx.Tx) *Store {
 	inTx := *s
-	inTx.db, inTx.pool = tx, nil
+	inTx.db, inTx.pool, inTx.group = tx, nil, nil
 	return &inTx
 }
 
@@ -168,9 +171,12 @@ func (s *Store) Head(ctx context.Context, id StreamID) (Head, error) {
 	if err := id.Validate(); err != nil {
 		return Head{}, err
 	}
+	return scanHead(s.db.QueryRow(ctx, s.sql.head, string(id)), id)
+}
+
+func scanHead(row pgx.Row, id StreamID) (Head, error) {
 	head := Head{StreamID: id}
-	err := s.db.QueryRow(ctx, s.sql.head, string(id)).
-		Scan(&head.Version, &head.Project, &head.FirstRecordedAt, &head.LastRecordedAt)
+	err := row.Scan(&head.Version, &head.Project, &head.FirstRecordedAt, &head.LastRecordedAt)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return Head{}, fmt.Errorf("stream %s: %w", id, ErrStreamNotFound)

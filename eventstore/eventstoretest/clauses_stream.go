@@ -52,6 +52,42 @@ func clausesOfAppending() []namedClause {
 			}
 			c.EqualValues(7, c.append(c.id, eventstore.StreamExists, said{Text: "…"}).Version)
 		}},
+		{"an append that is repeated with the same ids returns its first receipt, and writes nothing", func(c *clause) {
+			c.append(c.id, eventstore.NoStream, said{Text: "first"})
+			for i, expected := range []eventstore.Expected{eventstore.AtVersion(1), eventstore.Any, eventstore.StreamExists} {
+				a, b := eventstore.Event{ID: uuid.New(), Data: said{Text: "a"}}, eventstore.Event{ID: uuid.New(), Data: said{Text: "b"}}
+				first := c.append(c.id, expected, a, b)
+				c.False(first.Repeated)
+				for range 2 {
+					again := c.append(c.id, expected, a, b)
+					c.True(again.Repeated)
+					again.Repeated = false
+					c.Equal(first, again)
+				}
+				_, err := c.store.Append(c.ctx, c.id, expected, a, said{Text: "and another"})
+				c.ErrorIs(err, eventstore.ErrPartialRetry)
+				c.Len(c.stream(c.id), 3+2*i)
+			}
+		}},
+		{"an append to many streams writes all of them at one time, or none", func(c *clause) {
+			other := eventstore.NewStreamID("discussion")
+			c.append(c.id, eventstore.NoStream, said{Text: "first"})
+			two := func(expected eventstore.Expected) []eventstore.StreamAppend {
+				return []eventstore.StreamAppend{
+					{StreamID: c.id, Expected: expected, Events: []any{said{Text: "a"}, said{Text: "b"}}},
+					{StreamID: other, Expected: eventstore.NoStream, Events: []any{said{Text: "c"}}},
+				}
+			}
+			_, err := c.store.AppendMany(c.ctx, two(eventstore.AtVersion(2))...)
+			c.conflict(err, eventstore.AtVersion(2), 1)
+			c.Empty(c.stream(other))
+			receipts, err := c.store.AppendMany(c.ctx, two(eventstore.AtVersion(1))...)
+			c.NoError(err)
+			c.Equal([]eventstore.Version{3, 1}, []eventstore.Version{receipts[0].Version, receipts[1].Version})
+			c.Equal(receipts[0].RecordedAt, receipts[1].RecordedAt)
+			c.Len(c.stream(c.id), 3)
+			c.Len(c.stream(other), 1)
+		}},
 		{"an invalid event is refused by index and field, and none of its append is written", func(c *clause) {
 			_, err := c.store.Append(c.ctx, c.id, eventstore.NoStream, said{Text: "fine"}, eventstore.Raw{Type: "said", JSON: json.RawMessage(`{"text":"\u0000"}`)})
 			var invalid *eventstore.InvalidError

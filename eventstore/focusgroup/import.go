@@ -159,7 +159,8 @@ func parseLine(text TextLine) (Line, error) {
 // Imported is what an import did.
 type Imported struct {
 	Events   int
-	Streams  int // begun or continued
+	Repeated int // of them, were in the log already, with the same ids
+	Streams  int // begun, continued or repeated
 	Position eventstore.Position
 	// First and Last bound occurred_at; zero without events.
 	First, Last time.Time
@@ -168,8 +169,9 @@ type Imported struct {
 // importBatch bounds an append: large enough to be fast, small enough that other readers of the log are not held back.
 const importBatch = 500
 
-// Import appends the lines of a recording, each stream at the versions that the recording says: a stream that is there
-// already is an [eventstore.ErrConflict]. Consecutive lines of a stream go in one append, in the order of the recording;
+// Import appends the lines of a recording, each stream at the versions that the recording says: a stream that has other
+// events there is an [eventstore.ErrConflict]. A recording that was imported before, or in part, is passed over as far as the
+// ids of its events are in the log (a line without an id is always new). Consecutive lines of a stream go in one append, in the order of the recording;
 // what was appended before an error stays (import inside a transaction to get all or nothing). Each body must fit its
 // type in the store's codec. Errors about a line are [*RecordingError]s.
 func Import(ctx context.Context, store *eventstore.Store, lines iter.Seq2[Line, error]) (Imported, error) {
@@ -276,6 +278,9 @@ func (r *importRun) flush(ctx context.Context) error {
 	}
 	r.streams[first.StreamID] = true
 	r.done.Events += len(r.batch)
+	if receipt.Repeated {
+		r.done.Repeated += len(r.batch)
+	}
 	r.done.Streams = len(r.streams)
 	r.done.Position = receipt.Position()
 	r.batch, r.bytes = r.batch[:0], 0

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -53,7 +54,13 @@ func TestExportImportExportGivesTheSameBytes(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "p1", head.Project, "the project is learnt from the payload")
 
-	_, err = focusgroup.Import(t.Context(), second.Store, focusgroup.ReadRecording(bytes.NewReader(once)))
+	imported, err = focusgroup.Import(t.Context(), second.Store, focusgroup.ReadRecording(bytes.NewReader(once)))
+	require.NoError(t, err, "what was imported is passed over")
+	require.Equal(t, 10, imported.Repeated)
+	require.Equal(t, string(once), string(export(t, second)))
+	other := regexp.MustCompile(`"id":"[^"]+"`).ReplaceAllFunc(once, func([]byte) []byte { return []byte(`"id":"` + uuid.NewString() + `"`) })
+	require.NotEqual(t, once, other)
+	_, err = focusgroup.Import(t.Context(), second.Store, focusgroup.ReadRecording(bytes.NewReader(other)))
 	require.ErrorIs(t, err, eventstore.ErrConflict, "what is there already is not imported over")
 	var wrong *focusgroup.RecordingError
 	require.ErrorAs(t, err, &wrong)

@@ -29,6 +29,8 @@ type server interface {
 	start(ctx context.Context) (string, error)
 	// kill ends all its processes at one moment, and returns when they are gone.
 	kill() error
+	// standby starts a streaming replica of it.
+	standby(ctx context.Context) (server, string, error)
 	// remove stops it and removes all its data.
 	remove() error
 	binDir() string

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -57,5 +58,45 @@ func TestKillThenStartKeepsCommittedRows(t *testing.T) {
 		require.True(t, gone())
 		require.ErrorIs(t, cluster.Kill(), errClosed)
 		require.ErrorIs(t, cluster.Start(t.Context()), errClosed)
+	})
+}
+
+func TestStandbyFollowsUntilItIsPromoted(t *testing.T) {
+	forEachSource(t, func(t *testing.T, e environment) {
+		primary, err := e.startCluster(t.Context(), map[string]string{"max_locks_per_transaction": "100"})
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, primary.Close()) })
+		conn := connect(t, primary.URL())
+		_, err = conn.Exec(t.Context(), "CREATE TABLE copied (word text)")
+		require.NoError(t, err)
+		standby, err := primary.StartStandby(t.Context())
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, standby.Close()) })
+		_, err = conn.Exec(t.Context(), "INSERT INTO copied VALUES ('later')")
+		require.NoError(t, err)
+
+		replica := connect(t, standby.URL())
+		require.Eventually(t, func() bool { return queryText(t, replica, "SELECT coalesce(max(word), '') FROM copied") == "later" },
+			20*time.Second, 10*time.Millisecond)
+		require.Equal(t, "100", queryText(t, replica, "SHOW max_locks_per_transaction"))
+		_, err = replica.Exec(t.Context(), "INSERT INTO copied VALUES ('refused')")
+		require.ErrorContains(t, err, "read-only")
+
+		require.NoError(t, standby.Kill())
+		require.NoError(t, standby.Start(t.Context()))
+		replica = connect(t, standby.URL())
+		require.Equal(t, "true", queryText(t, replica, "SELECT pg_is_in_recovery()::text"))
+
+		// Its primary is gone before it is promoted, and it is closed after it.
+		require.NoError(t, primary.Close())
+		_, err = primary.StartStandby(t.Context())
+		require.ErrorIs(t, err, errClosed)
+		require.Equal(t, "true", queryText(t, replica, "SELECT pg_promote()::text"))
+		_, err = replica.Exec(t.Context(), "INSERT INTO copied VALUES ('taken')")
+		require.NoError(t, err)
+		gone := removed(t, standby.server)
+		require.False(t, gone())
+		require.NoError(t, standby.Close())
+		require.True(t, gone())
 	})
 }

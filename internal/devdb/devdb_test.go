@@ -10,28 +10,34 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// helperVariable makes the test binary a process that opens a database from the source it names, prints what there is to
-// clean up, and waits to be killed.
+// helperVariable makes the test binary a process that opens a database from the source it names, and a standby of it,
+// prints what there is to clean up, a line for each, and waits to be killed.
 const helperVariable = "DEVDB_TEST_HELPER"
 
 func TestMain(m *testing.M) {
 	if from := os.Getenv(helperVariable); from != "" {
-		os.Exit(helper(from))
+		fmt.Fprintln(os.Stderr, helper(from))
+		os.Exit(1)
 	}
 	os.Exit(m.Run())
 }
 
-func helper(from string) int {
+func helper(from string) error {
 	database, err := only(from).open(context.Background())
 	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
+		return err
 	}
-	switch server := database.cluster.server.(type) {
-	case *localServer:
-		fmt.Println(server.dir, server.process.Pid)
-	case *dockerServer:
-		fmt.Println(server.container.GetContainerID(), 0)
+	standby, err := database.cluster.StartStandby(context.Background())
+	if err != nil {
+		return err
+	}
+	for _, cluster := range []*Cluster{database.cluster, standby} {
+		switch server := cluster.server.(type) {
+		case *localServer:
+			fmt.Println(server.dir, server.process.Pid)
+		case *dockerServer:
+			fmt.Println(server.container.GetContainerID(), 0)
+		}
 	}
 	select {}
 }

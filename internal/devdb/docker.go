@@ -41,6 +41,7 @@ func findEngine(ctx context.Context) (*engine, error) {
 type dockerServer struct {
 	engine    *engine
 	image     string
+	settings  map[string]string
 	container *tcpostgres.PostgresContainer
 	dog       *watchdog
 }
@@ -55,30 +56,42 @@ func (e environment) docker(ctx context.Context, settings map[string]string) (se
 	if err != nil {
 		return nil, "", &absentError{name, err}
 	}
-	dog, err := startWatchdog([]string{"DOCKER_HOST=" + engine.api.DaemonHost()})
+	s, err := newDockerServer(engine, e.image, settings)
 	if err != nil {
 		return nil, "", err
 	}
-	s := &dockerServer{engine: engine, image: e.image, dog: dog}
-	url, err := s.create(ctx, settings)
+	url, err := s.create(ctx, testcontainers.WithCmd(s.command()...))
 	if err != nil {
 		return nil, "", &absentError{name, fmt.Errorf("image %s: %w", e.image, errors.Join(err, s.remove()))}
 	}
 	return s, url, nil
 }
 
+// newDockerServer sets a watchdog over a container that is still to be made.
+func newDockerServer(engine *engine, image string, settings map[string]string) (*dockerServer, error) {
+	dog, err := startWatchdog([]string{"DOCKER_HOST=" + engine.api.DaemonHost()})
+	if err != nil {
+		return nil, err
+	}
+	return &dockerServer{engine: engine, image: image, settings: settings, dog: dog}, nil
+}
+
+// command starts the server with its settings.
+func (s *dockerServer) command() []string {
+	arguments := []string{"postgres", "-c", "max_connections=500", "-c", "timezone=UTC", "-c", "log_timezone=UTC"}
+	for _, name := range slices.Sorted(maps.Keys(s.settings)) {
+		arguments = append(arguments, "-c", name+"="+s.settings[name])
+	}
+	return arguments
+}
+
 // create gets the image, and runs it until the database in it answers.
-func (s *dockerServer) create(ctx context.Context, settings map[string]string) (string, error) {
+func (s *dockerServer) create(ctx context.Context, options ...testcontainers.ContainerCustomizer) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute) // a slow line's time for the image
 	defer cancel()
-	arguments := []string{"postgres", "-c", "max_connections=500", "-c", "timezone=UTC", "-c", "log_timezone=UTC"}
-	for _, name := range slices.Sorted(maps.Keys(settings)) {
-		arguments = append(arguments, "-c", name+"="+settings[name])
-	}
 	var err error
-	s.container, err = tcpostgres.Run(ctx, s.image,
+	s.container, err = tcpostgres.Run(ctx, s.image, append([]testcontainers.ContainerCustomizer{
 		testcontainers.WithLogger(log.NewNoopLogger()),
-		testcontainers.WithCmd(arguments...),
 		tcpostgres.WithDatabase(databaseName),
 		testcontainers.WithEnv(map[string]string{"POSTGRES_INITDB_ARGS": "--encoding=UTF8 --locale=C.UTF-8"}),
 		testcontainers.WithAdditionalLifecycleHooks(testcontainers.ContainerLifecycleHooks{
@@ -86,7 +99,8 @@ func (s *dockerServer) create(ctx context.Context, settings map[string]string) (
 				s.dog.container(c.GetContainerID()) // before it starts: we might be killed meanwhile
 				return nil
 			}},
-		}))
+		}),
+	}, options...)...)
 	if err != nil {
 		return "", err
 	}

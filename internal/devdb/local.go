@@ -108,19 +108,24 @@ func (s *localServer) initialise(ctx context.Context) error {
 	if runtime.GOOS == "linux" {
 		locale = "C.UTF-8" // knows letters beyond ASCII; macOS has no such locale
 	}
-	cmd := exec.CommandContext(ctx, s.program("initdb"),
+	return s.runTool(exec.CommandContext(ctx, s.program("initdb"),
 		"--pgdata="+s.data(), "--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale="+locale,
-		"--no-sync", "--no-instructions")
+		"--no-sync", "--no-instructions"))
+}
+
+// runTool runs a program that makes the data directory.
+func (s *localServer) runTool(cmd *exec.Cmd) error {
 	// Interrupted, it stops its own children; killed, it would leave them to write on.
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = 5 * time.Second
+	name := filepath.Base(cmd.Path)
 	if err := s.spawn(cmd); err != nil {
-		return fmt.Errorf("initdb: %w", err)
+		return fmt.Errorf("%s: %w", name, err)
 	}
 	err := cmd.Wait()
 	s.dog.process(0)
 	if err != nil {
-		return s.withLog(fmt.Errorf("initdb: %w", err))
+		return s.withLog(fmt.Errorf("%s: %w", name, err))
 	}
 	return nil
 }

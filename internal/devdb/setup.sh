@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# setup.sh: gives this machine a database that internal/devdb can use, and says beforehand what it installs. `make setup` runs it.
+# setup.sh [pgbouncer]: gives this machine a database that internal/devdb can use, and says beforehand what it installs.
+# `make setup` runs it. With pgbouncer it gives this program instead, for `make test-pgbouncer`.
 #
 # It installs nothing where there is one already: HINDSIGHT_DATABASE_URL, PostgreSQL 15 or later with pgvector, or a
 # Docker engine with the image. Else, on Debian and Ubuntu, it installs PostgreSQL and pgvector from the distribution.
@@ -9,6 +10,7 @@ set -euo pipefail
 image=${HINDSIGHT_TEST_IMAGE:-pgvector/pgvector:pg17}
 from=${HINDSIGHT_DATABASE_FROM:-}
 oldest=15
+what=${1:-database}
 
 say() { printf 'setup: %s\n' "$*"; }
 die() { printf 'setup: %s\n' "$@" >&2; exit 1; }
@@ -57,34 +59,48 @@ docker_has_image() {
 
 nothing_to_do() { say "nothing to do: $*"; exit 0; }
 
-case $from in '' | docker | local) ;; *) die "HINDSIGHT_DATABASE_FROM is \"$from\"; it may be docker or local" ;; esac
-[ -z "$from" ] && [ -n "${HINDSIGHT_DATABASE_URL:-}" ] && nothing_to_do "HINDSIGHT_DATABASE_URL names a database"
-if [ "$from" != docker ]; then
-  version=$(newest_server with-pgvector)
-  [ -n "$version" ] && nothing_to_do "PostgreSQL $version with pgvector is on this machine"
-fi
-if [ "$from" != local ]; then
-  docker_has_image && nothing_to_do "a Docker engine answers and has the image $image"
-fi
-[ "$from" = docker ] && die "HINDSIGHT_DATABASE_FROM=docker, and no Docker engine with the image $image answers: start one"
+look_for_database() {
+  case $from in '' | docker | local) ;; *) die "HINDSIGHT_DATABASE_FROM is \"$from\"; it may be docker or local" ;; esac
+  [ -z "$from" ] && [ -n "${HINDSIGHT_DATABASE_URL:-}" ] && nothing_to_do "HINDSIGHT_DATABASE_URL names a database"
+  if [ "$from" != docker ]; then
+    version=$(newest_server with-pgvector)
+    [ -n "$version" ] && nothing_to_do "PostgreSQL $version with pgvector is on this machine"
+  fi
+  if [ "$from" != local ]; then
+    docker_has_image && nothing_to_do "a Docker engine answers and has the image $image"
+  fi
+  [ "$from" != docker ] || die "HINDSIGHT_DATABASE_FROM=docker, and no Docker engine with the image $image answers: start one"
+}
+
+case $what in
+  database)
+    look_for_database
+    missing="no PostgreSQL $oldest or later with pgvector is on this machine, and no Docker engine with $image answers"
+    otherwise=("Start Docker, or set HINDSIGHT_DATABASE_URL, or install PostgreSQL and pgvector yourself:"
+      "  macOS:   brew install postgresql@17 pgvector"
+      "  Fedora:  sudo dnf install postgresql-server pgvector")
+    ;;
+  pgbouncer)
+    if command -v pgbouncer >/dev/null || [ -x /usr/sbin/pgbouncer ]; then nothing_to_do "pgbouncer is on this machine"; fi
+    missing="no pgbouncer is on this machine, and the tests are to run through one"
+    otherwise=("Install it yourself:" "  macOS:   brew install pgbouncer" "  Fedora:  sudo dnf install pgbouncer")
+    ;;
+  *) die "usage: setup.sh [pgbouncer]" ;;
+esac
 
 # --- who may install, and where ---------------------------------------------------------------------------------------
 
 release() { sed -nE "s/^$1=\"?([^\"]*)\"?$/\1/p" /etc/os-release 2>/dev/null || true; }
 
 if ! command -v apt-get >/dev/null; then
-  die "no PostgreSQL $oldest or later with pgvector here, and no Docker engine. This script installs on Debian and Ubuntu only." \
-    "Start Docker, or set HINDSIGHT_DATABASE_URL, or install PostgreSQL and pgvector yourself:" \
-    "  macOS:   brew install postgresql@17 pgvector" \
-    "  Fedora:  sudo dnf install postgresql-server pgvector"
+  die "$missing. This script installs on Debian and Ubuntu only." "${otherwise[@]}"
 fi
 if [ "$(id -u)" != 0 ]; then
   self=$(cd "$(dirname "$0")" && pwd)/$(basename "$0")
   if command -v sudo >/dev/null && sudo -n true 2>/dev/null; then
-    exec sudo -n env HINDSIGHT_DATABASE_FROM=local bash "$self"
+    exec sudo -n env HINDSIGHT_DATABASE_FROM=local bash "$self" "$@"
   fi
-  die "no PostgreSQL $oldest or later with pgvector here; installing it needs root. Run: sudo bash $self" \
-    "(or start Docker, or set HINDSIGHT_DATABASE_URL)"
+  die "$missing; installing it needs root. Run: sudo bash $self $*" "Or:" "${otherwise[@]}"
 fi
 
 # --- installing -------------------------------------------------------------------------------------------------------
@@ -152,9 +168,25 @@ build_pgvector() {
   cd /
 }
 
-say "no PostgreSQL $oldest or later with pgvector is on this machine, and no Docker engine with $image answers"
+# Installs the program alone: the tests start it themselves, and a service of the package's own would stay on port 6432.
+install_pgbouncer() {
+  say "installing pgbouncer: the connection pooler; its own service is not started"
+  local policy=/usr/sbin/policy-rc.d # Debian's way to forbid the start, which a machine may have closed already
+  if [ ! -e "$policy" ]; then
+    trap 'rm -rf "$work" "'"$policy"'"' EXIT
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod 755 "$policy"
+  fi
+  apt install --no-install-recommends pgbouncer
+  update-rc.d pgbouncer disable >/dev/null 2>&1 || true # nor at the next boot
+  say "done: $(/usr/sbin/pgbouncer --version | head -n 1) is on this machine"
+  exit 0
+}
+
+say "$missing"
 say "reading the package lists (apt-get update)"
 apt update
+if [ "$what" = pgbouncer ]; then install_pgbouncer; fi
 version=$(archive_version)
 if [ -n "$version" ]; then
   say "installing postgresql-$version and postgresql-$version-pgvector: the server, and vector search in it"

@@ -25,12 +25,15 @@ func TestServerVanishesWithTheProcess(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			forEachSource(t, func(t *testing.T, e environment) {
-				cmd, what, pid := startHelper(t, e.from)
-				gone := vanished(t, e.from, what, pid)
-				require.False(t, gone())
+				cmd, servers := startHelper(t, e.from)
+				for _, gone := range servers {
+					require.False(t, gone())
+				}
 				require.NoError(t, end(cmd.Process))
 				require.Error(t, cmd.Wait())
-				require.Eventually(t, gone, 20*time.Second, 10*time.Millisecond, "%s is still here", what)
+				for what, gone := range servers {
+					require.Eventually(t, gone, 20*time.Second, 10*time.Millisecond, "%s is still here", what)
+				}
 			})
 		})
 	}
@@ -54,8 +57,9 @@ func TestCloseWorksWithoutTheWatchdog(t *testing.T) {
 	})
 }
 
-// startHelper starts a process that opens a database. It returns the server's directory and process, or the container.
-func startHelper(t *testing.T, from string) (cmd *exec.Cmd, what string, pid int) {
+// startHelper starts a process that opens a database and a standby of it. It returns, by the servers' directories or
+// containers, what tells whether they are gone.
+func startHelper(t *testing.T, from string) (cmd *exec.Cmd, servers map[string]func() bool) {
 	t.Helper()
 	cmd = exec.CommandContext(t.Context(), os.Args[0])
 	cmd.Env = append(os.Environ(), helperVariable+"="+from)
@@ -64,11 +68,19 @@ func startHelper(t *testing.T, from string) (cmd *exec.Cmd, what string, pid int
 	out, err := cmd.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())
-	line, err := bufio.NewReader(out).ReadString('\n')
-	require.NoError(t, err)
-	_, err = fmt.Sscan(line, &what, &pid)
-	require.NoError(t, err)
-	return cmd, what, pid
+	lines := bufio.NewReader(out)
+	servers = map[string]func() bool{}
+	for range 2 {
+		line, err := lines.ReadString('\n')
+		require.NoError(t, err)
+		var what string
+		var pid int
+		_, err = fmt.Sscan(line, &what, &pid)
+		require.NoError(t, err)
+		servers[what] = vanished(t, from, what, pid)
+	}
+	require.Len(t, servers, 2)
+	return cmd, servers
 }
 
 // removed tells whether anything is left of a server.

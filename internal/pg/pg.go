@@ -26,8 +26,11 @@ const (
 	UniqueViolation      = "23505"
 	SerializationFailure = "40001"
 	DeadlockDetected     = "40P01"
+	CheckViolation       = "23514"
 	UndefinedTable       = "42P01"
 	LockNotAvailable     = "55P03"
+
+	InsufficientPrivilege = "42501"
 
 	BelowFence = "HS001" // a position at or below its transaction's fence
 )
@@ -46,6 +49,12 @@ func Constraint(err error) string {
 		return e.ConstraintName
 	}
 	return ""
+}
+
+// Fatal says whether the server ended the session with err.
+func Fatal(err error) bool {
+	e := asError(err)
+	return e != nil && (e.SeverityUnlocalized == "FATAL" || e.SeverityUnlocalized == "PANIC")
 }
 
 func asError(err error) *pgconn.PgError {

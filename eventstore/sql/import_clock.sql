@@ -1,0 +1,1 @@
+SELECT clock_timestamp(), EXISTS (SELECT FROM {{schema}}.settings WHERE name = 'test_clock' AND value = 'on')
