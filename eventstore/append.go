@@ -154,7 +154,7 @@ func (s *Store) sendRepeatedly(ctx context.Context, requests []*appendRequest, l
 		answers, err = send(ctx)
 		switch {
 		case err == nil && answers[len(answers)-1].Outcome == "race": // nothing is written; a transaction can go on, too
-			err = fmt.Errorf("%w: another append began the stream", ErrSerialization)
+			err = fmt.Errorf("%w: another append came between", ErrSerialization)
 			continue
 		case s.pool == nil || err == nil:
 			return answers, lost, err

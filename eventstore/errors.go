@@ -21,8 +21,8 @@ var (
 	ErrSerialization = errors.New("the transaction lost a race and must be repeated")
 	// ErrInvalid: an argument breaks a stated limit; see [InvalidError]. Nothing was sent to the database.
 	ErrInvalid = errors.New("invalid argument")
-	// ErrDuplicateID: an event id is in the log already, and not by this append. Nothing was written; a caller's transaction
-	// has been aborted.
+	// ErrDuplicateID: an event id is in the log already, in another stream of the same month. Nothing was written; a caller's
+	// transaction has been aborted.
 	ErrDuplicateID = errors.New("the event id is in the log already")
 	// ErrPartialRetry: some of an append's event ids are in the stream already, but not all of them together: it is no
 	// repetition of an append, and no new one. Nothing was written.
@@ -266,9 +266,14 @@ func allowed(err error) error {
 }
 
 // Retryable says whether repeating the same call (in a caller's transaction: the whole transaction) may succeed without
-// anything else changing. A conflict is not: read the stream again first.
+// anything else changing. A conflict is not: read the stream again first. Nor is an unknown outcome: repeat that with the
+// events' ids.
 func Retryable(err error) bool {
-	if errors.Is(err, ErrSerialization) || pgconn.SafeToRetry(err) {
+	if errors.Is(err, ErrOutcomeUnknown) { // repeated without the events' ids, it might be written twice
+		return false
+	}
+	var noConnection *pgconn.ConnectError
+	if errors.Is(err, ErrSerialization) || pgconn.SafeToRetry(err) || errors.As(err, &noConnection) {
 		return true
 	}
 	switch pg.Code(err) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"strings"
+	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
 
@@ -31,8 +32,8 @@ type reading struct {
 	small     bool
 	delivered []delivery
 	claims    []claim
-	sentinel  eventstore.Position // the event that ends a follower
-	paged     bool                // the survey under way has asked for a page
+	sentinel  atomic.Int64 // the event that ends a follower
+	paged     bool         // the survey under way has asked for a page
 }
 
 // delivery is an event as a reader was given it.
@@ -157,7 +158,7 @@ func (w *world) take(a *explore.Actor, r *reading, events iter.Seq2[eventstore.R
 		}
 		w.mark = event.Cursor()
 		w.deliver(a, r, delivery{event.Position, event.StreamID, event.Version})
-		if event.Position == r.sentinel {
+		if int64(event.Position) == r.sentinel.Load() {
 			return nil
 		}
 	}
@@ -183,18 +184,19 @@ func (w *world) appendSentinel(ctx context.Context, r *reading) error {
 	if err != nil {
 		return err
 	}
-	r.sentinel = receipt.Position()
+	r.sentinel.Store(int64(receipt.Position()))
 	return nil
 }
 
-// noteClaim remembers a settled position that the reader has found: no event up to it may be committed from now on.
+// noteClaim remembers a settled position that the reader has found: no event up to it may be committed from now on. (Who
+// makes concurrent calls is left out: some of them have ended.)
 func (r *reading) noteClaim(detail string, appending []*appending) error {
 	var c claim
 	if _, err := fmt.Sscanf(detail, "S = %d", &c.settled); err != nil {
 		return fmt.Errorf("the gate %q says %q: %w", gateProbe, detail, err)
 	}
 	for _, ap := range appending {
-		if !ap.actor.Ended() {
+		if !ap.actor.Ended() && ap.plan.ending != together {
 			c.open = append(c.open, ap)
 		}
 	}

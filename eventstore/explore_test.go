@@ -22,51 +22,68 @@ import (
 // worlds is how many interleavings are under way at once, each in a log of its own.
 const worlds = 2
 
-// Guarantee 3, explored: two appenders end in every way while a reader looks, in every order of their steps. With
-// HINDSIGHT_EXPLORE_N (below) there are more of these.
-func TestEveryInterleavingOfTwoAppenders(t *testing.T) {
-	t.Parallel()
-	ctx := testContext(t, 10*time.Minute)
-	e := newExplorer(ctx, t)
-	total := 0
-	started := time.Now()
-	list := families()
-	if os.Getenv("HINDSIGHT_EXPLORE_N") != "" {
-		list = append(list, longFamilies()...)
-	}
-	for _, family := range list {
-		visited := e.visitAll(ctx, t, family)
-		t.Logf("%6d interleavings: %s", visited, family.name)
-		require.Positive(t, visited)
-		total += visited
-	}
-	took := time.Since(started)
-	t.Logf("%6d in all, none skips; %v each", total, (took / time.Duration(total)).Round(10*time.Microsecond))
+// settings are how far this run goes: HINDSIGHT_EXPLORE_SEED repeats one, HINDSIGHT_EXPLORE_N visits that many
+// interleavings at random, and then all that are visited in order.
+type settings struct {
+	seed, n uint64
+	long    bool
 }
 
-// Guarantee 3, explored: two to four appenders of all kinds and a reader of any, in orders drawn by chance.
-// HINDSIGHT_EXPLORE_SEED repeats a run, HINDSIGHT_EXPLORE_N makes it longer.
-func TestInterleavingsAtRandom(t *testing.T) {
-	t.Parallel()
-	ctx := testContext(t, 6*time.Hour)
-	seed, n := uint64(time.Now().UnixNano()), uint64(1500)
-	for name, value := range map[string]*uint64{"HINDSIGHT_EXPLORE_SEED": &seed, "HINDSIGHT_EXPLORE_N": &n} {
+func settingsOf(t *testing.T) settings {
+	t.Helper()
+	s := settings{seed: uint64(time.Now().UnixNano()), n: 600}
+	for name, value := range map[string]*uint64{"HINDSIGHT_EXPLORE_SEED": &s.seed, "HINDSIGHT_EXPLORE_N": &s.n} {
 		if text := os.Getenv(name); text != "" {
 			var err error
 			*value, err = strconv.ParseUint(text, 10, 64)
 			require.NoError(t, err, name)
+			s.long = s.long || value == &s.n
 		}
 	}
-	t.Logf("HINDSIGHT_EXPLORE_SEED=%d HINDSIGHT_EXPLORE_N=%d", seed, n)
+	t.Logf("HINDSIGHT_EXPLORE_SEED=%d HINDSIGHT_EXPLORE_N=%d", s.seed, s.n)
+	return s
+}
+
+// Guarantee 3, explored: two appenders end in every way while a reader looks, in every order of their steps.
+func TestEveryInterleavingOfTwoAppenders(t *testing.T) {
+	t.Parallel()
+	ctx := testContext(t, time.Hour)
+	settings := settingsOf(t)
+	e := newExplorer(ctx, t)
+	list := families()
+	if settings.long {
+		list = append(list, longFamilies()...)
+	}
+	visited, total := 0, 0
+	started := time.Now()
+	for _, f := range list {
+		if settings.long {
+			f.sample = 0
+		}
+		n, of := e.visitAll(ctx, t, f, settings.seed)
+		t.Logf("%6d of %6d interleavings: %s", n, of, f.name)
+		require.Positive(t, n)
+		visited += n
+		total += of
+	}
+	took := time.Since(started)
+	t.Logf("%6d of %6d in all, none skips; %v each", visited, total, (took / time.Duration(visited)).Round(10*time.Microsecond))
+}
+
+// Guarantee 3, explored: two to four appenders of all kinds and a reader of any, in orders drawn by chance.
+func TestInterleavingsAtRandom(t *testing.T) {
+	t.Parallel()
+	ctx := testContext(t, 6*time.Hour)
+	settings := settingsOf(t)
 	e := newExplorer(ctx, t)
 	started := time.Now()
-	visited, endings := e.visitAtRandom(ctx, t, seed, n)
+	visited, features := e.visitAtRandom(ctx, t, settings)
 	took := time.Since(started)
-	for _, name := range slices.Sorted(maps.Keys(endings)) {
-		t.Logf("%6d of them with: %s", endings[name], name)
+	for _, name := range slices.Sorted(maps.Keys(features)) {
+		t.Logf("%6d of them with: %s", features[name], name)
 	}
-	t.Logf("%6d different interleavings, none skips; %v each", visited, (took / time.Duration(n)).Round(10*time.Microsecond))
-	require.Greater(t, visited, int(n)*9/10)
+	t.Logf("%6d different interleavings, none skips; %v each", visited, (took / time.Duration(settings.n)).Round(10*time.Microsecond))
+	require.Greater(t, visited, int(settings.n)*9/10)
 }
 
 // explorer goes through interleavings in several worlds.
@@ -89,46 +106,34 @@ type job struct {
 	choose   chooser
 }
 
-// visitAll visits every interleaving of a family and returns how many that were.
-func (e *explorer) visitAll(ctx context.Context, t *testing.T, f family) (visited int) {
+// visitAll visits the interleavings of a family, and returns how many, and how many there are.
+func (e *explorer) visitAll(ctx context.Context, t *testing.T, f family, seed uint64) (visited, total int) {
 	t.Helper()
 	for _, sc := range f.scenarios {
-		space := f.space(e.worlds[0].programs(ctx, t, sc))
-		jobs := make(chan job)
-		go func() {
-			defer close(jobs)
-			for order := range space.Interleavings() {
-				select {
-				case jobs <- job{scenario: sc, order: order, choose: asPlanned(order)}:
-					visited++
-				case <-ctx.Done():
-					return
-				}
-			}
-		}()
-		e.work(ctx, t, jobs, func(job, visit) {})
+		orders := slices.Collect(f.space(e.worlds[0].programs(ctx, t, sc)).Interleavings())
+		total += len(orders)
+		if f.sample > 0 && f.sample < len(orders) {
+			random := rand.New(rand.NewPCG(seed, 0))
+			random.Shuffle(len(orders), func(i, j int) { orders[i], orders[j] = orders[j], orders[i] })
+			orders = orders[:f.sample]
+		}
+		visited += len(orders)
+		e.work(ctx, t, len(orders), func(i int) job {
+			return job{scenario: sc, order: orders[i], choose: asPlanned(orders[i])}
+		}, func(job, visit) {})
 	}
-	return visited
+	return visited, total
 }
 
-// visitAtRandom visits n interleavings and returns how many were different, and how many of those had which ending.
-func (e *explorer) visitAtRandom(ctx context.Context, t *testing.T, seed, n uint64) (visited int, endings map[string]int) {
+// visitAtRandom returns how many of the interleavings it visited were different, and how many of those had which feature.
+func (e *explorer) visitAtRandom(ctx context.Context, t *testing.T, s settings) (visited int, features map[string]int) {
 	t.Helper()
-	jobs := make(chan job)
-	go func() {
-		defer close(jobs)
-		for i := range n {
-			random := rand.New(rand.NewPCG(seed, i))
-			select {
-			case jobs <- job{scenario: randomScenario(random), choose: atRandom(random)}:
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
 	seen := map[string]bool{}
-	endings = map[string]int{}
-	e.work(ctx, t, jobs, func(j job, v visit) {
+	features = map[string]int{}
+	e.work(ctx, t, int(s.n), func(i int) job {
+		random := rand.New(rand.NewPCG(s.seed, uint64(i)))
+		return job{scenario: randomScenario(random), choose: atRandom(random)}
+	}, func(j job, v visit) {
 		key := fmt.Sprint(j.scenario, v.order())
 		if seen[key] {
 			return
@@ -136,29 +141,32 @@ func (e *explorer) visitAtRandom(ctx context.Context, t *testing.T, seed, n uint
 		seen[key] = true
 		visited++
 		for _, name := range j.scenario.features() {
-			endings[name]++
+			features[name]++
 		}
 	})
-	return visited, endings
+	return visited, features
 }
 
-// work goes through the jobs, and fails at the first one that breaks a promise, with the shortest schedule it finds.
-func (e *explorer) work(ctx context.Context, t *testing.T, jobs <-chan job, done func(job, visit)) {
+// work does the jobs, and fails at the first that breaks a promise, with the shortest schedule it finds.
+func (e *explorer) work(ctx context.Context, t *testing.T, n int, jobs func(int) job, done func(job, visit)) {
 	t.Helper()
 	var mu sync.Mutex
+	next := 0
+	take := func() (job, bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		if next++; next > n {
+			return job{}, false
+		}
+		return jobs(next - 1), true
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	for _, w := range e.worlds {
 		group.Go(func() error {
-			for j := range jobs {
-				v, err := w.run(ctx, j.scenario, j.choose)
+			for j, ok := take(); ok && ctx.Err() == nil; j, ok = take() {
+				v, err := w.visit(ctx, j)
 				if err != nil {
-					return fmt.Errorf("%s: %w\n%s", j.scenario, err, v)
-				}
-				if v.skip+v.fault != "" {
-					return w.shortest(ctx, j.scenario, v, 200)
-				}
-				if j.order != nil && !slices.Equal(j.order, v.steps()) {
-					return fmt.Errorf("%s: the steps were\n%sbut %v was planned", j.scenario, v, j.order)
+					return err
 				}
 				mu.Lock()
 				done(j, v)
@@ -167,10 +175,21 @@ func (e *explorer) work(ctx context.Context, t *testing.T, jobs <-chan job, done
 			return nil
 		})
 	}
-	err := group.Wait()
-	for range jobs { //nolint:revive // let the source end
+	require.NoError(t, group.Wait())
+}
+
+// visit does a job.
+func (w *world) visit(ctx context.Context, j job) (visit, error) {
+	v, err := w.run(ctx, j.scenario, j.choose)
+	switch {
+	case err != nil:
+		err = fmt.Errorf("%s: %w\n%s", j.scenario, err, v)
+	case v.skip+v.fault != "":
+		err = w.shortest(ctx, j.scenario, v, 200)
+	case j.order != nil && !slices.Equal(j.order, v.steps()):
+		err = fmt.Errorf("%s: the steps were\n%sbut %v was planned", j.scenario, v, j.order)
 	}
-	require.NoError(t, err)
+	return v, err
 }
 
 // programs are the steps of each actor, as they are when one goes after the other.

@@ -117,6 +117,23 @@ func TestConcurrentAppendsToOneStream(t *testing.T) {
 	require.Equal(t, 1, won)
 }
 
+// Guarantee 12: appends of one process to one stream take turns, in batches of one each. Two in one batch would fail the whole
+// batch, and the positions it had taken would be holes.
+func TestABatchHoldsOneAppendAStream(t *testing.T) {
+	t.Parallel()
+	log := newLog(t, eventstore.Config{})
+	for _, err := range atOnce(200, func(i int) error {
+		_, err := log.Append(t.Context(), stream(i%10), eventstore.Any, note{"x"})
+		return err
+	}) {
+		require.NoError(t, err)
+	}
+	events := eventstoretest.Collect(t, log.All(t.Context(), 0, eventstore.Filter{}))
+	require.Len(t, events, 200)
+	require.EqualValues(t, 200, events[199].Position, "an append that failed has left a hole")
+	require.Less(t, log.commits(t), 150)
+}
+
 // Guarantee 12: whoever waits for a head that another session holds waits alone, and its cancelled wait leaves nothing.
 func TestAHeldHeadDelaysItsStreamAlone(t *testing.T) {
 	t.Parallel()
@@ -140,6 +157,12 @@ func TestAHeldHeadDelaysItsStreamAlone(t *testing.T) {
 			held <- err
 		}()
 	}
+	require.Eventually(t, func() bool { // both lanes are taken, and wait
+		var n int
+		err := log.Pool.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%' || $1::text || '%append(%'`,
+			log.Schema()).Scan(&n)
+		return err == nil && n >= 2
+	}, 20*time.Second, 5*time.Millisecond)
 	for round := range 5 {
 		for i, err := range atOnce(20, func(i int) error {
 			_, err := log.Append(testContext(t, 20*time.Second), stream(100+i), eventstore.Any, note{"free"})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -47,8 +48,8 @@ type ImportConfig struct {
 	// BatchEvents is the number of events a transaction, unless they come to 8 MB before. Readers see a batch at once,
 	// and are held back for no longer than one takes. Defaults to 5,000; at most 50,000.
 	BatchEvents int
-	// Skip is asked about an event that breaks a limit of Append: a reason leaves the event out, as Imported.Skip does; ""
-	// ends the import with the error. Defaults to "".
+	// Skip is asked about an event that breaks a limit of Append, or whose type is not known: a reason leaves the event out,
+	// as Imported.Skip does; "" ends the import with the error. Defaults to "".
 	Skip func(event Imported, err error) (reason string)
 	// Progress is called after each commit, by the goroutine that called Import. Defaults to none.
 	Progress func(ImportReport)
@@ -113,7 +114,8 @@ type ImportReport struct {
 // [ErrVersionGap], [ErrVersionDiffers], [ErrRecordedAt], [ErrClock], [ErrPositions], [ErrDuplicateID] or
 // [ErrMonthClosed]. Others match [ErrNotAllowed], [ErrImportOvertaken], [ErrSequence], [ErrMonthMissing], [ErrNoPool], or
 // [ErrOutcomeUnknown] where the connection ended in a commit. Nothing of the batch is then written (in the last case: all
-// or nothing of it); batches before it stay, as the report says. Lost races are repeated, some ten times.
+// or nothing of it); batches before it stay, as the report says. Lost races are repeated, some ten times; then [Retryable]
+// knows the error.
 func (s *Store) Import(ctx context.Context, source ImportSource, config ImportConfig) (ImportReport, error) {
 	run := &importRun{store: s, config: config.withDefaults(), batch: newImportBatch(), spare: newImportBatch()}
 	err := run.run(ctx, source)
@@ -123,24 +125,43 @@ func (s *Store) Import(ctx context.Context, source ImportSource, config ImportCo
 	return run.report, err
 }
 
-// NotImported returns those ids that neither stand in the log, among the events recorded within the two times (zero:
-// unbounded), nor were left out by an import. It is for checking an import against its source, page by page.
-func (s *Store) NotImported(ctx context.Context, ids []uuid.UUID, first, last time.Time) ([]uuid.UUID, error) {
-	if first.IsZero() {
-		first = earliest
+// NotImported returns those ids that neither stand in the log nor were left out by an import, for checking an import
+// against its source. recorded holds the time that each should be recorded at, and makes the search short; nil where that
+// is not known. What should be in a month that is no longer online counts as imported.
+func (s *Store) NotImported(ctx context.Context, ids []uuid.UUID, recorded []time.Time) ([]uuid.UUID, error) {
+	first, last := earliest, latest
+	if recorded != nil {
+		if len(recorded) != len(ids) {
+			return nil, &InvalidError{Index: -1, Field: "recorded", Reason: fmt.Sprintf("are %d times for %d ids", len(recorded), len(ids))}
+		}
+		if len(ids) > 0 {
+			first, last = slices.MinFunc(recorded, time.Time.Compare), slices.MaxFunc(recorded, time.Time.Compare)
+		}
 	}
-	if last.IsZero() {
-		last = latest
+	missing, err := s.notImported(ctx, ids, recorded, first, last)
+	if err == nil && len(missing) > 0 && recorded != nil { // recorded at another time?
+		at := map[uuid.UUID]time.Time{}
+		for i, id := range ids {
+			at[id] = recorded[i]
+		}
+		recorded = nil
+		for _, id := range missing {
+			recorded = append(recorded, at[id])
+		}
+		missing, err = s.notImported(ctx, missing, recorded, earliest, latest)
 	}
-	rows, err := s.db.Query(ctx, s.sql.imports.missing, uuidTexts(ids), first, last)
-	if err != nil {
-		return nil, fmt.Errorf("looking for %d event ids: %w", len(ids), err)
-	}
-	missing, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
 	if err != nil {
 		return nil, fmt.Errorf("looking for %d event ids: %w", len(ids), err)
 	}
 	return missing, nil
+}
+
+func (s *Store) notImported(ctx context.Context, ids []uuid.UUID, recorded []time.Time, first, last time.Time) ([]uuid.UUID, error) {
+	rows, err := s.db.Query(ctx, s.sql.imports.missing, uuidTexts(ids), recorded, first, last)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
 }
 
 // Errors of imports, to match with errors.Is; errors.As gives the [ImportError].
@@ -335,7 +356,7 @@ func (r *importRun) add(ctx context.Context, event Imported) error {
 		if errors.As(err, &invalid) {
 			invalid.Index = int(index)
 		}
-		if r.config.Skip != nil {
+		if r.config.Skip != nil && (errors.Is(err, ErrInvalid) || errors.Is(err, ErrUnknownType)) {
 			event.Skip = r.config.Skip(event, fail(err))
 		}
 		if event.Skip == "" {

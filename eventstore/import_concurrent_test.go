@@ -2,6 +2,7 @@ package eventstore_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -212,7 +213,8 @@ func TestImportKeepsPositions(t *testing.T) {
 	require.Equal(t, receipt.Position()+1, log.append(t, "copy-0", eventstore.Any, note{"nothing was burnt"}).Position())
 }
 
-// Guarantee 3 with kept positions: appends wait, and none gets a position between those of a batch.
+// Guarantee 3 with kept positions, just above those that appends take meanwhile: they wait for the batch, and none gets a
+// position of it.
 func TestNoReaderSkipsKeptPositions(t *testing.T) {
 	t.Parallel()
 	log := newLog(t, eventstore.Config{})
@@ -223,8 +225,9 @@ func TestNoReaderSkipsKeptPositions(t *testing.T) {
 	var reading, writing errgroup.Group
 	reading.Go(func() error { return reader.run(readers) })
 	const batches, size = 30, 50
+	tries := 0
 	writing.Go(func() error {
-		for b := range batches {
+		for done := 0; done < batches; tries++ {
 			last, err := lastPosition(ctx, log)
 			if err != nil {
 				return err
@@ -232,11 +235,15 @@ func TestNoReaderSkipsKeptPositions(t *testing.T) {
 			var events []eventstore.Imported
 			for i := range size {
 				event := imported(eventstore.StreamID(fmt.Sprintf("kept-%d", i)), time.Time{}, "x")
-				event.Position = last + 5000 + eventstore.Position(10*i)
+				event.Position = last + 5 + eventstore.Position(i)
 				events = append(events, event)
 			}
-			if _, err := log.Import(ctx, sourceOf(events...), eventstore.ImportConfig{KeepPositions: true}); err != nil {
-				return fmt.Errorf("batch %d: %w", b, err)
+			_, err = log.Import(ctx, sourceOf(events...), eventstore.ImportConfig{KeepPositions: true})
+			switch {
+			case err == nil:
+				done++
+			case !errors.Is(err, eventstore.ErrPositions): // appends were quicker
+				return fmt.Errorf("batch %d: %w", done, err)
 			}
 		}
 		return nil
@@ -250,7 +257,7 @@ func TestNoReaderSkipsKeptPositions(t *testing.T) {
 	stop()
 	require.NoError(t, reading.Wait())
 	require.Equal(t, want, reader.positions)
-	t.Logf("%d kept, %d appended", batches*size, appended)
+	t.Logf("%d kept in %d tries, %d appended", batches*size, tries, appended)
 }
 
 func lastPosition(ctx context.Context, log testLog) (last eventstore.Position, err error) {
@@ -347,7 +354,7 @@ func TestImportOnOddConnections(t *testing.T) {
 			require.Equal(t, report.Events, again.Existing)
 			_, err = store.Import(ctx, sourceOf(imported("old-0", time.Time{}, "now")), eventstore.ImportConfig{})
 			require.NoError(t, err)
-			missing, err := store.NotImported(ctx, []uuid.UUID{events[0].Event.ID, uuid.Max}, events[0].RecordedAt, events[0].RecordedAt)
+			missing, err := store.NotImported(ctx, []uuid.UUID{events[0].Event.ID, uuid.Max}, []time.Time{events[0].RecordedAt, events[0].RecordedAt})
 			require.NoError(t, err)
 			require.Equal(t, []uuid.UUID{uuid.Max}, missing)
 			got := eventstoretest.Collect(t, log.All(ctx, 0, eventstore.Filter{}))

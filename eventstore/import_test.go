@@ -241,7 +241,8 @@ func TestImportResumesAtItsBookmark(t *testing.T) {
 		return func(bookmark string) iter.Seq2[eventstore.Imported, error] {
 			return func(yield func(eventstore.Imported, error) bool) {
 				n := 0
-				for event := range sourceOf(events...)(bookmark) {
+				for event, err := range sourceOf(events...)(bookmark) {
+					require.NoError(t, err)
 					if n++; n > after {
 						yield(eventstore.Imported{}, broken)
 						return
@@ -319,14 +320,16 @@ func TestImportSkips(t *testing.T) {
 	t.Parallel()
 	log := newLog(t, eventstore.Config{})
 	ctx := testContext(t, time.Minute)
-	events := oldEvents(10)
+	events := oldEvents(11)
 	events[3].Skip = "a test session\x00"
+	events[2] = events[3]
+	events[2].Skip = "the same id"
 	events[6].Event.Data = eventstore.Raw{Type: "note", JSON: rawJSON(`"\u0000"`)}
 	report, err := log.Import(ctx, sourceOf(events...), eventstore.ImportConfig{
 		Name: "skipping", BatchEvents: 4, Skip: func(event eventstore.Imported, err error) string { return event.Bookmark + ": " + err.Error() },
 	})
 	require.NoError(t, err)
-	require.Equal(t, eventstore.ImportCounts{Events: 8, Skipped: 2}, report.ImportCounts)
+	require.Equal(t, eventstore.ImportCounts{Events: 8, Skipped: 3}, report.ImportCounts)
 	require.Equal(t, report.ImportCounts, report.Total)
 	rows, err := log.Pool.Query(ctx, log.sql(`SELECT event_id, bookmark, reason FROM {{schema}}.import_skips WHERE import = 'skipping' ORDER BY bookmark`))
 	require.NoError(t, err)
@@ -340,15 +343,34 @@ func TestImportSkips(t *testing.T) {
 	require.Equal(t, skip{events[3].Event.ID, "4", "a test session"}, skips[0])
 	require.Equal(t, events[6].Event.ID, skips[1].ID)
 	require.Contains(t, skips[1].Reason, `7: event 6 (old-6): data holds \u0000`)
+}
 
+// What is missing is found, wherever it was to be recorded; what an import left out, or a month took along, is not missing.
+func TestNotImported(t *testing.T) {
+	t.Parallel()
+	log := newLog(t, eventstore.Config{})
+	ctx := testContext(t, time.Minute)
+	events := oldEvents(10)
+	events[3].Skip = "a test session"
+	_, err := log.Import(ctx, sourceOf(events...), eventstore.ImportConfig{})
+	require.NoError(t, err)
 	strange := uuid.New()
 	ids := []uuid.UUID{events[0].Event.ID, strange, events[3].Event.ID, events[9].Event.ID}
-	missing, err := log.NotImported(ctx, ids, time.Time{}, time.Time{})
+	march := time.Date(2024, 3, 3, 0, 0, 0, 0, time.UTC)
+	for _, recorded := range [][]time.Time{nil, {march, march, march, march}, {events[0].RecordedAt, march, march, events[9].RecordedAt}} {
+		missing, err := log.NotImported(ctx, ids, recorded)
+		require.NoError(t, err)
+		require.Equal(t, []uuid.UUID{strange}, missing)
+	}
+	log.exec(t, `UPDATE {{schema}}.months SET state = 'dropped' WHERE month = '2024-03-01'`)
+	missing, err := log.NotImported(ctx, ids, []time.Time{march, march, march, march})
 	require.NoError(t, err)
-	require.Equal(t, []uuid.UUID{strange}, missing)
-	missing, err = log.NotImported(ctx, ids, events[9].RecordedAt, time.Time{})
+	require.Empty(t, missing)
+	missing, err = log.NotImported(ctx, nil, []time.Time{})
 	require.NoError(t, err)
-	require.Equal(t, []uuid.UUID{events[0].Event.ID, strange}, missing, "among those recorded in time")
+	require.Empty(t, missing)
+	_, err = log.NotImported(ctx, ids, []time.Time{march})
+	require.ErrorIs(t, err, eventstore.ErrInvalid)
 }
 
 // A month that an import has made is as one that was made ahead.

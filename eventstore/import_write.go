@@ -65,10 +65,13 @@ func newImportQueries(schema pg.Schema) importQueries {
 const (
 	// importTries bounds the repetitions of a batch: months that were missing, deadlocks, locks not had in time.
 	importTries = 10
-	// importTimeouts bound what others wait for: a wait for a lock, while the batch holds locks, and a client that stops in
-	// the middle of a batch, whose fence holds readers back.
-	importTimeouts = `SELECT set_config('lock_timeout', '2s', true), set_config('statement_timeout', '1min', true),
-       set_config('idle_in_transaction_session_timeout', '30s', true)`
+	// importSettings bound what others wait for: a wait for a lock, while the batch holds locks, and a client that stops in
+	// the middle of a batch, whose fence holds readers back. Its few rows of large tables are looked up by index, whatever
+	// size the tables had when that was planned.
+	importSettings = `
+SELECT set_config('lock_timeout', '2s', true), set_config('statement_timeout', '1min', true),
+       set_config('idle_in_transaction_session_timeout', '30s', true), set_config('enable_seqscan', 'off', true),
+       set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)`
 )
 
 // missingMonths ends a try: the months are made and the batch is repeated.
@@ -178,7 +181,7 @@ func (r *importRun) lock(ctx context.Context, tx pgx.Tx, b *importBatch) (now ti
 		last[n] = timeOrNil(b.items[s.items[len(s.items)-1]].givenTime)
 	}
 	var batch pgx.Batch
-	batch.Queue(importTimeouts)
+	batch.Queue(importSettings)
 	if r.config.KeepPositions {
 		batch.Queue(q.holdAppends)
 	}
@@ -227,12 +230,16 @@ func timeOrNil(t time.Time) *time.Time {
 	return &t
 }
 
+// existingEvent is an event of the log that an item may repeat.
+type existingEvent struct {
+	Stream   string
+	Version  int64
+	ID       uuid.UUID
+	Position int64
+}
+
 // checkExisting compares the items that the log should have already, by event id (and position, if it was to be kept).
 func (r *importRun) checkExisting(ctx context.Context, tx pgx.Tx, b *importBatch) error {
-	type place struct {
-		stream  StreamID
-		version Version
-	}
 	var ids []string
 	var first, last []int64
 	for _, s := range b.sorted() {
@@ -246,32 +253,30 @@ func (r *importRun) checkExisting(ctx context.Context, tx pgx.Tx, b *importBatch
 	if err != nil {
 		return err
 	}
-	type event struct {
-		id       uuid.UUID
-		position Position
-	}
-	found := map[place]event{}
-	var at place
-	var stands event
-	_, err = pgx.ForEachRow(rows, []any{(*string)(&at.stream), (*int64)(&at.version), &stands.id, (*int64)(&stands.position)}, func() error {
-		found[at] = stands
-		return nil
-	})
+	events, err := pgx.CollectRows(rows, pgx.RowToStructByPos[existingEvent])
 	if err != nil {
 		return err
+	}
+	type place struct {
+		stream  string
+		version int64
+	}
+	found := make(map[place]existingEvent, len(events))
+	for _, event := range events {
+		found[place{event.Stream, event.Version}] = event
 	}
 	for i, item := range b.items {
 		if !item.existing {
 			continue
 		}
-		stands, ok := found[place{item.stream.id, item.version}]
+		stands, ok := found[place{string(item.stream.id), int64(item.version)}]
 		switch {
 		case !ok:
 			return b.fail(i, fmt.Errorf("%w: its month is not online", ErrVersionDiffers))
-		case stands.id != b.columns.eventIDs[i]:
+		case stands.ID != b.columns.eventIDs[i]:
 			return b.fail(i, ErrVersionDiffers)
-		case r.config.KeepPositions && stands.position != item.position:
-			return b.fail(i, fmt.Errorf("%w: at position %d", ErrVersionDiffers, stands.position))
+		case r.config.KeepPositions && stands.Position != int64(item.position):
+			return b.fail(i, fmt.Errorf("%w: at position %d", ErrVersionDiffers, stands.Position))
 		}
 	}
 	return nil
@@ -421,7 +426,7 @@ func (r *importRun) duplicate(ctx context.Context, b *importBatch, cause error) 
 		}
 		seen[id] = true
 	}
-	missing, err := r.store.NotImported(ctx, ids, time.Time{}, time.Time{})
+	missing, err := r.store.NotImported(ctx, ids, nil)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrDuplicateID, errors.Join(cause, err))
 	}

@@ -159,7 +159,7 @@ func execute(ctx context.Context, store *eventstore.Store, in operation) (out re
 }
 
 // operation draws what a client asks next.
-func (r *recorder) operation(random *rand.Rand, streams int, seen eventstore.Version) operation {
+func (r *recorder) operation(random *rand.Rand, streams int) operation {
 	in := operation{stream: stream(random.IntN(streams))}
 	switch random.IntN(8) {
 	case 0:
@@ -172,8 +172,8 @@ func (r *recorder) operation(random *rand.Rand, streams int, seen eventstore.Ver
 		in.expected = eventstore.StreamExists
 	case 4, 5:
 		in.expected = eventstore.Any
-	default: // often right, sometimes behind or ahead
-		in.expected = eventstore.AtVersion(max(0, seen+eventstore.Version(random.IntN(3)-1)))
+	default: // the caller finds out which
+		in.expected = eventstore.AtVersion(1)
 	}
 	for range 1 + random.IntN(3) {
 		in.events = append(in.events, fmt.Sprint(r.next.Add(1)))
@@ -192,13 +192,14 @@ func record(t *testing.T, seed uint64) []porcupine.Operation {
 	require.NoError(t, errors.Join(atOnce(clients, func(client int) error {
 		random := rand.New(rand.NewPCG(seed, uint64(client)))
 		for range operations {
-			in := r.operation(random, streams, 0)
-			if in.read == "" && in.expected >= 0 && random.IntN(4) > 0 {
+			in := r.operation(random, streams)
+			if in.read == "" && in.expected > 0 {
 				head, err := stores[client%2].Head(t.Context(), in.stream)
 				if err != nil && !errors.Is(err, eventstore.ErrStreamNotFound) {
 					return err
 				}
-				in.expected = eventstore.AtVersion(max(0, head.Version+eventstore.Version(random.IntN(8)/6-random.IntN(8)/6)))
+				guess := []eventstore.Version{0, 0, 0, 0, -1, 1}[random.IntN(6)]
+				in.expected = eventstore.AtVersion(max(0, head.Version+guess))
 			}
 			if err := r.run(t.Context(), stores[client%2], client, in, random); err != nil {
 				return err
@@ -261,17 +262,7 @@ func TestStreamsAreLinearizable(t *testing.T) {
 func TestTheLinearizabilityCheckIsNotEmpty(t *testing.T) {
 	t.Parallel()
 	history := record(t, 1)
-	verdict, info := porcupine.CheckOperationsVerbose(streamModel(), history, checkTimeout)
-	if verdict != porcupine.Ok {
-		for _, o := range history {
-			in, out := o.Input.(operation), o.Output.(result)
-			if out.conflict && (int64(in.expected) == int64(out.version) || in.expected == eventstore.StreamExists && out.version > 0) {
-				t.Logf("DIAG self-conflict %+v %+v", in, out)
-			}
-		}
-		_ = porcupine.VisualizePath(streamModel(), info, "/tmp/lin.html")
-	}
-	require.Equal(t, porcupine.Ok, verdict)
+	require.Equal(t, porcupine.Ok, porcupine.CheckOperationsTimeout(streamModel(), history, checkTimeout))
 	lies := map[string]func(operation, result) (result, bool){
 		"a version is given twice": func(in operation, out result) (result, bool) {
 			out.version--

@@ -284,8 +284,11 @@ func (m *machine) compare(t *rapid.T) {
 	}
 	middle := m.model.now.Add(-24 * time.Hour)
 	for _, filter := range []eventstore.Filter{
-		{}, {Categories: []string{"a"}}, {Categories: []string{"b", "c"}, Types: []string{"note"}},
-		{Recorded: eventstore.TimeRange{From: middle}}, {Recorded: eventstore.TimeRange{Until: middle}},
+		{},
+		{Categories: []string{"a"}},
+		{Categories: []string{"b", "c"}, Types: []string{"note"}},
+		{Recorded: eventstore.TimeRange{From: middle}},
+		{Recorded: eventstore.TimeRange{Until: middle}},
 	} {
 		m.compareLog(t, filter)
 	}
@@ -331,7 +334,9 @@ func (m *machine) requireSame(t *rapid.T, want []modelEvent, got []eventstore.Re
 // Guarantees 1, 2, 5, 7 and 11: whatever is appended in whatever order, to one stream or several, repeated, refused, rolled
 // back, under a clock that goes on, back, and over month ends, the log answers and holds what a log in memory does.
 func TestTheLogIsItsModel(t *testing.T) {
-	for name, few := range map[string]string{"rapid.checks": "6", "rapid.shrinktime": "10s"} { // rapid counts on cheap checks
+	for name, few := range map[string]string{ // rapid counts on cheap checks
+		"rapid.checks": "6", "rapid.shrinktime": "10s", "rapid.nofailfile": "true",
+	} {
 		if !flagGiven(name) {
 			before := flag.Lookup(name).Value.String()
 			require.NoError(t, flag.Set(name, few))

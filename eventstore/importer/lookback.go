@@ -52,30 +52,20 @@ func (r *tableRun) lookBack(ctx context.Context) error {
 	return nil
 }
 
-// notInTheLog returns the ids of the rows whose events are not there: first by the months that they belong to, then, for
-// the few that are left, anywhere.
+// notInTheLog returns the ids of the rows whose events are not there.
 func (r *tableRun) notInTheLog(ctx context.Context, keys []key) ([]string, error) {
-	if len(keys) == 0 {
-		return nil, nil
-	}
 	rows := map[uuid.UUID]string{}
-	ids := make([]uuid.UUID, len(keys))
+	ids, recorded := make([]uuid.UUID, len(keys)), make([]time.Time, len(keys))
 	for i, k := range keys {
-		ids[i] = r.eventID(k.id)
+		ids[i], recorded[i] = r.eventID(k.id), k.at
 		rows[ids[i]] = k.id
 	}
-	first, last := keys[0].at, keys[len(keys)-1].at
-	for _, bounds := range [][2]time.Time{{first, last}, {}} {
-		var err error
-		if ids, err = r.store.NotImported(ctx, ids, bounds[0], bounds[1]); err != nil || len(ids) == 0 {
-			return nil, err
-		}
-	}
-	late := make([]string, len(ids))
-	for i, id := range ids {
+	missing, err := r.store.NotImported(ctx, ids, recorded)
+	late := make([]string, len(missing))
+	for i, id := range missing {
 		late[i] = rows[id]
 	}
-	return late, nil
+	return late, err
 }
 
 // takeLate imports rows by their ids, as recorded now. The bookmark stays where it is.

@@ -98,6 +98,12 @@ func (t *table) inspect(ctx context.Context) (rows int64, err error) {
 	return 0, fmt.Errorf("%w: several rows have the id %s", ErrTable, twice)
 }
 
+// column is one of the table's; Unique where an index makes it so by itself.
+type column struct {
+	Name, Type string
+	Unique     bool
+}
+
 // describe finds the types of the columns that order the rows, and whether an index makes the ids unique.
 func (t *table) describe(ctx context.Context) (unique bool, err error) {
 	rows, err := t.db.Query(ctx, `
@@ -109,16 +115,14 @@ SELECT a.attname, format_type(a.atttypid, a.atttypmod), EXISTS (
 	if err != nil {
 		return false, err
 	}
-	types := map[string]string{}
-	var name, typeName string
-	var indexed bool
-	_, err = pgx.ForEachRow(rows, []any{&name, &typeName, &indexed}, func() error {
-		types[name] = typeName
-		unique = unique || name == t.config.IDColumn && indexed
-		return nil
-	})
+	columns, err := pgx.CollectRows(rows, pgx.RowToStructByPos[column])
 	if err != nil {
 		return false, err
+	}
+	types := map[string]string{}
+	for _, c := range columns {
+		types[c.Name] = c.Type
+		unique = unique || c.Name == t.config.IDColumn && c.Unique
 	}
 	if len(types) == 0 {
 		return false, fmt.Errorf("%w: there is no such table", ErrTable)

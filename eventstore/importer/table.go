@@ -39,14 +39,14 @@ type TableConfig struct {
 	ProjectColumn string
 
 	// Map may change what the columns gave, for each row: stream, type, schema version, body, occurred time, project,
-	// metadata, recorded time. Columns that the table lacks leave their field empty for it. An event id that it sets is
-	// not taken. An error is one of the row.
+	// metadata, recorded time; or set Skip. Columns that the table lacks leave their field empty for it. An event id that
+	// it sets is not taken. An error is one of the row. The row is valid until Map returns. Defaults to none.
 	Map func(row Row, event *eventstore.Imported) error
 	// Skip is asked about a row that cannot be an event. A reason leaves the row out; "" ends the import with the error.
 	// Defaults to "".
 	Skip func(*RowError) (reason string)
-	// TakeLate imports rows that the bookmark had passed, in the order of created_at, as recorded now: after what their
-	// streams have already. Defaults to false: they end the run with [ErrLateRows].
+	// TakeLate imports rows that the bookmark had passed, in the order of created_at, as recorded now (whatever Map says):
+	// after what their streams have already. Defaults to false: they end the run with [ErrLateRows].
 	TakeLate bool
 
 	// BatchEvents is the number of rows a transaction. Defaults to 5,000.
@@ -60,8 +60,13 @@ func (c TableConfig) withDefaults() TableConfig {
 		value *string
 		text  string
 	}{
-		{&c.Schema, "public"}, {&c.Table, "memory_events"}, {&c.IDColumn, "id"}, {&c.CreatedAtColumn, "created_at"},
-		{&c.TypeColumn, "event_type"}, {&c.DataColumn, "event_data"}, {&c.StreamColumn, "stream_id"},
+		{&c.Schema, "public"},
+		{&c.Table, "memory_events"},
+		{&c.IDColumn, "id"},
+		{&c.CreatedAtColumn, "created_at"},
+		{&c.TypeColumn, "event_type"},
+		{&c.DataColumn, "event_data"},
+		{&c.StreamColumn, "stream_id"},
 	} {
 		if *field.value == "" {
 			*field.value = field.text

@@ -135,7 +135,10 @@ BEGIN
                 RETURN v_first;
             END IF;
         END IF;
-        RETURN ROW('conflict', (SELECT s.version FROM {{schema}}.streams s WHERE s.stream_id = p_stream), NULL, NULL)::{{schema}}.append_answer;
+        -- A stream that has come to where it was expected since step 1 is no conflict.
+        SELECT s.version INTO v_version FROM {{schema}}.streams s WHERE s.stream_id = p_stream;
+        RETURN ROW(CASE WHEN v_version = p_expected OR p_expected = -1 AND v_version > 0 THEN 'race' ELSE 'conflict' END,
+                   v_version, NULL, NULL)::{{schema}}.append_answer;
     END IF;
 
     -- 2 recorded_at
@@ -168,8 +171,9 @@ BEGIN
             RETURN ROW('appended', v_version, v_at, {{schema}}.insert_events(v_fence, v_at, ARRAY[p_stream], ARRAY[v_version - v_count],
                 array_fill(1, ARRAY[v_count]), p_ids, p_types, p_schema_versions, p_occurred, p_data, p_metadata))::{{schema}}.append_answer;
         END IF;
-        v_outcome := CASE WHEN EXISTS (SELECT FROM {{schema}}.months m WHERE m.month = v_month::date)
-                        THEN 'month_closed' ELSE 'month_missing' END;
+        -- A month that was made since step 4 is missing no longer, but not closed.
+        v_outcome := CASE WHEN EXISTS (SELECT FROM {{schema}}.months m WHERE m.month = v_month::date AND m.state <> 'open')
+                          THEN 'month_closed' ELSE 'month_missing' END;
     END IF;
 
     -- Put the head back as it was; no position was taken.

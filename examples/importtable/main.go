@@ -37,32 +37,34 @@ func run(ctx context.Context, out io.Writer) (err error) {
 		return err
 	}
 
+	say := func(format string, args ...any) { _, _ = fmt.Fprintf(out, format+"\n", args...) }
 	config := importer.TableConfig{
 		Name: "memory", Schema: log.Schema(), Table: "memory_events", StreamColumn: "discussion_id", Category: "discussion",
 		BatchEvents: 1000,
 		Skip: func(e *importer.RowError) string { // "" would end the import at this row
-			fmt.Fprintln(out, "left out:", e)
+			say("left out: %v", e)
 			return "reviewed: " + e.Error()
 		},
-		Progress: func(r importer.TableReport) { fmt.Fprintf(out, "%d of %d rows\n", r.Events+r.Skipped, r.Rows) },
+		Progress: func(r importer.TableReport) { say("%d of %d rows", r.Events+r.Skipped, r.Rows) },
 	}
 	report, err := importer.FromTable(ctx, log.Store, log.Pool, config)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "%d events, %d rows left out\n", report.Events, report.Skipped)
+	say("%d events, %d rows left out", report.Events, report.Skipped)
 
 	discussion, err := focusgroup.Load(ctx, log.Store, "discussion-7")
 	if err != nil {
 		return err
 	}
-	fmt.Fprintln(out, "discussion-7:", discussion.Version, "events,", discussion.Participants[0].Name, "said", discussion.Participants[0].Words, "words")
+	ann := discussion.Participants[0]
+	say("discussion-7: %d events, %s said %d words", discussion.Version, ann.Name, ann.Words)
 
 	again, err := importer.FromTable(ctx, log.Store, log.Pool, config)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "again: %d events, %d in all\n", again.Events, again.Total.Events)
+	say("again: %d events, %d in all", again.Events, again.Total.Events)
 	return nil
 }
 

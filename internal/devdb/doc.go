@@ -8,7 +8,8 @@
 // [Open] takes the first that can be had.
 //
 //   - HINDSIGHT_DATABASE_URL names a database of yours. It is used as it is, and never stopped. If it does not answer,
-//     that is an error: a named database is not silently replaced by another one.
+//     that is an error: a named database is not silently replaced by another one. It may be behind a pooler in transaction
+//     mode; HINDSIGHT_DATABASE_DIRECT_URL then leads past it, for tests about sessions.
 //   - A Docker engine runs the image pgvector/pgvector:pg17, or the one that HINDSIGHT_TEST_IMAGE names, through
 //     testcontainers-go and its settings. An engine that does not answer, or cannot get the image, is passed over.
 //   - PostgreSQL 15 or later on this machine, with pgvector, runs a cluster in a temporary directory, reached by a Unix
@@ -18,7 +19,8 @@
 // meant to test with Docker then fails where there is no Docker.
 //
 // [Shared] is one such database a process. [StartCluster] is a server of its own that can be killed and started again;
-// it looks on this machine first, then for Docker, and never at HINDSIGHT_DATABASE_URL.
+// it looks on this machine first, then for Docker, and never at HINDSIGHT_DATABASE_URL. [Cluster.StartStandby] is a
+// streaming replica of it, [Cluster.StartPooler] a PgBouncer before it; the command internal/devdb/pgbouncer runs tests there.
 //
 // # What is left behind
 //

@@ -1,6 +1,7 @@
 package devdb
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -12,9 +13,10 @@ import (
 
 // The environment variables that decide where a database comes from; the package documentation explains them.
 const (
-	urlVariable   = "HINDSIGHT_DATABASE_URL"
-	fromVariable  = "HINDSIGHT_DATABASE_FROM"
-	imageVariable = "HINDSIGHT_TEST_IMAGE"
+	urlVariable    = "HINDSIGHT_DATABASE_URL"
+	directVariable = "HINDSIGHT_DATABASE_DIRECT_URL"
+	fromVariable   = "HINDSIGHT_DATABASE_FROM"
+	imageVariable  = "HINDSIGHT_TEST_IMAGE"
 )
 
 // Values of HINDSIGHT_DATABASE_FROM.
@@ -30,6 +32,8 @@ const defaultImage = "pgvector/pgvector:pg17"
 type Database struct {
 	// URL is a connection string for pgx and for psql.
 	URL string
+	// DirectURL leads past a pooler that URL leads through, for tests about sessions; else it is the same.
+	DirectURL string
 	// From says, for people, where the database comes from: "HINDSIGHT_DATABASE_URL",
 	// "Docker (pgvector/pgvector:pg17)", "PostgreSQL 15 in /usr/lib/postgresql/15/bin".
 	From string
@@ -77,6 +81,7 @@ var shared struct {
 // environment is what decides where a database comes from. Tests put other answers in.
 type environment struct {
 	url     string
+	direct  string
 	from    string
 	image   string
 	engine  func(context.Context) (*engine, error)
@@ -86,6 +91,7 @@ type environment struct {
 func environmentOf(getenv func(string) string) environment {
 	e := environment{
 		url:     getenv(urlVariable),
+		direct:  getenv(directVariable),
 		from:    getenv(fromVariable),
 		image:   getenv(imageVariable),
 		engine:  findEngine,
@@ -102,13 +108,13 @@ func (e environment) open(ctx context.Context) (*Database, error) {
 		return nil, err
 	}
 	if e.url != "" && e.from == fromAnywhere {
-		return openURL(ctx, e.url)
+		return openURL(ctx, e.url, cmp.Or(e.direct, e.url))
 	}
 	cluster, err := e.startFirst(ctx, fastSettings(), e.docker, e.local)
 	if err != nil {
 		return nil, err
 	}
-	return &Database{URL: cluster.URL(), From: cluster.server.String(), cluster: cluster}, nil
+	return &Database{URL: cluster.URL(), DirectURL: cluster.URL(), From: cluster.server.String(), cluster: cluster}, nil
 }
 
 func (e environment) validate() error {
@@ -121,7 +127,7 @@ func (e environment) validate() error {
 }
 
 // openURL makes sure that the named database answers: a mistyped URL is better told here than by the first test.
-func openURL(ctx context.Context, url string) (*Database, error) {
+func openURL(ctx context.Context, url, direct string) (*Database, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	conn, err := pgx.Connect(ctx, url)
@@ -129,7 +135,7 @@ func openURL(ctx context.Context, url string) (*Database, error) {
 		return nil, fmt.Errorf("connect to %s: %w", urlVariable, err)
 	}
 	_ = conn.Close(ctx)
-	return &Database{URL: url, From: urlVariable}, nil
+	return &Database{URL: url, DirectURL: direct, From: urlVariable}, nil
 }
 
 // fastSettings keeps synchronous_commit on: without fsync it costs nothing, and it is a setting that Hindsight looks at.

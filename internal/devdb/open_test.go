@@ -87,10 +87,14 @@ func TestDatabaseURLWins(t *testing.T) {
 	shared, err := Shared(t.Context())
 	require.NoError(t, err)
 	e := environmentOf(os.Getenv)
-	e.url, e.from = shared.URL, fromAnywhere
+	e.url, e.direct, e.from = shared.URL, "", fromAnywhere
 	database, err := e.open(t.Context())
 	require.NoError(t, err)
-	require.Equal(t, &Database{URL: shared.URL, From: "HINDSIGHT_DATABASE_URL"}, database)
+	require.Equal(t, &Database{URL: shared.URL, DirectURL: shared.URL, From: "HINDSIGHT_DATABASE_URL"}, database)
+	e.direct = shared.DirectURL + "&application_name=direct"
+	behindPooler, err := e.open(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, &Database{URL: shared.URL, DirectURL: e.direct, From: "HINDSIGHT_DATABASE_URL"}, behindPooler)
 
 	require.NoError(t, database.Close())
 	connect(t, shared.URL) // it was not ours to close

@@ -34,8 +34,9 @@ type Pooler struct {
 }
 
 // StartPooler starts a PgBouncer of this machine before the cluster, with so many connections to it at most, and returns
-// when it answers. It has a watchdog of its own. Startup parameters of clients are ignored but for those that PgBouncer
-// keeps track of; the search_path is empty.
+// when it answers. It has a watchdog of its own, and outlives a crash of the cluster. Of the startup parameters that tests
+// send, some that PgBouncer does not keep track of are ignored; the search_path is empty. Where the program is not
+// installed the error matches exec.ErrNotFound.
 func (c *Cluster) StartPooler(ctx context.Context, poolSize int) (*Pooler, error) {
 	p, err := newPooler(c.URL(), poolSize)
 	if err != nil {
@@ -78,7 +79,7 @@ func findPooler() (string, error) {
 			return program, nil
 		}
 	}
-	return "", errors.New("there is no program pgbouncer: run `bash internal/devdb/setup.sh pgbouncer`")
+	return "", fmt.Errorf("pgbouncer: %w; run `bash internal/devdb/setup.sh pgbouncer`", exec.ErrNotFound)
 }
 
 func (p *Pooler) spawn(program string, runAs *account, serverURL string, poolSize int) error {
@@ -144,6 +145,7 @@ auth_type = any
 admin_users = postgres
 pool_mode = transaction
 server_round_robin = 1
+server_login_retry = 1
 default_pool_size = %d
 max_client_conn = 2000
 log_connections = 0

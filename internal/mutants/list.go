@@ -14,20 +14,22 @@ func mutants() []mutant {
 			{"WHERE s.stream_id = p_stream AND s.version = p_expected", "WHERE s.stream_id = p_stream"},
 		}, pkg, "TestConformance"},
 		{"1 versions given back without a month", appendSQL, []swap{
-			{"               SET version = s.version - v_count,\n", "               SET version = s.version,\n"},
+			{"           SET version = s.version - v_count,\n", "           SET version = s.version,\n"},
 		}, pkg, "TestClosedMonth"},
 		{"3 fence", appendSQL, []swap{
-			{"PERFORM pg_advisory_xact_lock_shared({{schema}}.fence_class(), {{schema}}.fence_key(v_last));", ""},
+			{"    v_done := pg_advisory_xact_lock_shared({{schema}}.fence_class(), {{schema}}.fence_key(v_last));\n", ""},
 		}, pkg, "TestNoReaderSkips"},
 		{"3 fence before nextval", appendSQL, []swap{
-			{"v_last := {{schema}}.last_position();", "SELECT array_agg(nextval('{{schema}}.events_position_seq')) INTO o_positions FROM generate_series(1, v_count);\n v_last := {{schema}}.last_position();"},
-			{"    SELECT array_agg(nextval('{{schema}}.events_position_seq')) INTO o_positions FROM generate_series(1, v_count);\n    IF o_positions[1] <= v_last THEN", "    o_positions := coalesce(o_positions, (SELECT array_agg(nextval('{{schema}}.events_position_seq')) FROM generate_series(1, v_count)));\n    IF false THEN"},
+			{"v_fence := {{schema}}.take_fence(p_in_tx);", "v_fence := 0;"},
+			{"IF v_position IS NOT NULL THEN\n", "IF v_position IS NOT NULL THEN v_fence := {{schema}}.take_fence(p_in_tx) - 1000000;\n"},
+			{"v_fence := {{schema}}.take_fence(false);", "v_fence := 0;"},
+			{"p_fence := {{schema}}.above_fence(v_positions[1], p_fence);", "p_fence := {{schema}}.take_fence(false);"},
 		}, pkg, "TestNoReaderSkips"},
-		{"3 fence once a transaction, not a session", appendSQL, []swap{
-			{"PERFORM set_config(c_fence, v_last::text, true);", "PERFORM set_config(c_fence, v_last::text, false);"},
-		}, pkg, "TestNoReaderSkips"},
+		{"3 a forged fence", appendSQL, []swap{
+			{"        v_last := nullif(current_setting(c_fence, true), '');\n", "        v_last := nullif(current_setting(c_fence, true), '');\n IF v_last IS NOT NULL THEN RETURN v_last; END IF;\n"},
+		}, pkg, "TestAForgedFenceHoldsAllTheSame"},
 		{"3 check of positions against the fence", appendSQL, []swap{
-			{"IF o_positions[1] <= v_last THEN", "IF false THEN"},
+			{"IF p_position <= p_fence THEN", "IF false THEN"},
 		}, pkg, "TestAppendBelowItsFenceFails"},
 		{"3 last position before the fences in flight", settleSQL, []swap{
 			{"SELECT o_last + coalesce(min(d.behind) FILTER (WHERE d.behind <= 0), 0) INTO o_settled", "SELECT {{schema}}.last_position() + least(0, coalesce(min(d.behind) FILTER (WHERE d.behind <= 0), 0)) INTO o_settled"},
@@ -45,7 +47,7 @@ func mutants() []mutant {
 			{"last_recorded_at = greatest(s.last_recorded_at, coalesce(p_now, clock_timestamp()))\n         WHERE s.stream_id = p_stream AND s.version = p_expected", "last_recorded_at = coalesce(p_now, clock_timestamp())\n         WHERE s.stream_id = p_stream AND s.version = p_expected"},
 		}, pkg, "TestRacingWritersAcrossMonthEnd"},
 		{"5 clock skew bounded", appendSQL, []swap{
-			{"IF o_recorded_at > coalesce(p_now, clock_timestamp()) + p_max_skew THEN", "IF false THEN"},
+			{"IF v_at > coalesce(p_now, clock_timestamp()) + p_max_skew THEN\n        v_outcome", "IF false THEN\n        v_outcome"},
 		}, pkg, "TestClockSetBack"},
 		{"6 bytes kept", logSQL, []swap{
 			{"    event_data     json NOT NULL,", "    event_data     jsonb NOT NULL,"},
@@ -60,7 +62,7 @@ func mutants() []mutant {
 			{"if i >= len(page) || page[i].Version != want {", "if len(page) == 0 {"},
 		}, pkg, "TestAHoleInAStreamIsCorrupt"},
 		{"8 escapes that PostgreSQL cannot read back", "eventstore/limits.go", []swap{
-			{"	return checkEscapesAndDepth(data)\n", "	return \"\"\n"},
+			{"		return \"is not valid JSON\"\n	}\n	return checkEscapesAndDepth(data)\n", "		return \"is not valid JSON\"\n	}\n	return \"\"\n"},
 		}, pkg, "TestWhatPassesTheCheckPostgreSQLCanRead"},
 		{"10 event id at the cursor", "eventstore/all.go", []swap{
 			{"if id != place.eventID {", "if place.position > Position(last) {"},
@@ -74,5 +76,71 @@ func mutants() []mutant {
 		{"10 cursor beyond the end", "eventstore/log_reader.go", []swap{
 			{"if found.last >= 0 && r.cursor > found.last {", "if false {"},
 		}, pkg, "TestRewoundLogIsNoticed"},
+		{"11 ids compared after a failed compare-and-set", appendSQL, []swap{
+			{"        IF p_expected >= 0 THEN\n", "        IF false THEN\n"},
+		}, pkg, "TestARepeatedAppendGivesItsFirstReceipt"},
+		{"11 ids that are there in another order", appendSQL, []swap{
+			{"AND min(e.version - i.n) = max(e.version - i.n)", "AND true"},
+		}, pkg, "TestAnAppendOfSomeKnownIDsIsRefused"},
+		{"11 ids of earlier months", appendSQL, []swap{
+			{"(p_ids_since < v_month AT TIME ZONE 'UTC' AND v_begun < v_month", "(false AND v_begun < v_month"},
+		}, pkg, "TestARepeatedAppendIsKnownInTheNextMonth"},
+		{"11 ids asked first in a transaction", appendSQL, []swap{
+			{"                                   OR p_in_tx AND p_expected < 0) THEN", "                                   ) THEN"},
+		}, pkg, "TestARepeatedAppendGivesItsFirstReceipt"},
+		{"11 ids looked up after the leaf refused them", "eventstore/append.go", []swap{
+			{"return s.firstAnswers(ctx, requests, lost, err)", "return nil, lost, err"},
+		}, pkg, "TestARepeatedAppendGivesItsFirstReceipt"},
+		{"11 the age of an id", "eventstore/append_request.go", []swap{
+			{"if id.Version() != 7 || made.After(time.Now().Add(doubt)) {", "if false {"},
+		}, pkg, "TestARepeatedAppendIsKnownInTheNextMonth"},
+		{"2 many streams or none", appendSQL, []swap{
+			{"RAISE EXCEPTION USING ERRCODE = 'HS006', MESSAGE = 'not all of the streams';", "EXIT;"},
+		}, pkg, "TestAppendManyRefusedWritesNothing"},
+		{"12 one append a stream in a batch", "eventstore/group.go", []swap{
+			{"if busy || len(batch) == maxGroup", "if busy && false || len(batch) == maxGroup"},
+		}, pkg, "TestABatchHoldsOneAppendAStream"},
+		{"12 a lane that waits is given back", "eventstore/group.go", []swap{
+			{"time.AfterFunc(laneTime,", "time.AfterFunc(time.Hour,"},
+		}, pkg, "TestAHeldHeadDelaysItsStreamAlone"},
+		{"6 rights of a role: no more than granted", "eventstore/sql/grants.sql", []swap{
+			{"'REVOKE ALL ON %1$s FROM {{role}}; ", "'"},
+		}, pkg, "TestGrant"},
+		{"6 rights of a role: append is not for all", appendSQL, []swap{
+			{"REVOKE EXECUTE ON FUNCTION\n    {{schema}}.append(text, bigint, text, uuid[], text[], integer[], timestamptz[], text[], text[], timestamptz, boolean, interval, timestamptz),\n", "REVOKE EXECUTE ON FUNCTION\n"},
+		}, pkg, "TestGrant"},
+		{"Doctor names the slowest appender first", "eventstore/sql/doctor_fences.sql", []swap{
+			{"ORDER BY f.behind,", "ORDER BY f.behind DESC,"},
+		}, pkg, "TestDoctorNamesWhoHoldsReadersBack"},
+		{"Doctor knows a prepared transaction", "eventstore/sql/doctor_fences.sql", []swap{
+			{"own.virtualtransaction = f.virtualtransaction", "f.virtualtransaction = '-1/' || x.transaction"},
+		}, pkg, "TestDoctorOnAServer"},
+		{"Doctor sees a disabled trigger", "eventstore/sql/doctor_leaves.sql", []swap{
+			{"g.tgenabled IN ('O', 'A') AS enabled", "true AS enabled"},
+		}, pkg, "TestDoctorFindsUnguardedTables"},
+		{"Doctor sees a clock that jumped", "eventstore/sql/doctor_events.sql", []swap{
+			{"WHERE was > recorded_at", "WHERE was > recorded_at + interval '1 year'"},
+		}, pkg, "TestDoctorFindsJumpedClocks"},
+		{"11 a lost connection is no refusal", "eventstore/append.go", []swap{
+			{"if s.pool != nil && (pg.Code(err)", "if s.pool == nil && (pg.Code(err)"},
+		}, pkg, "TestAContextThatEndsAtAnyStep"},
+		{"11 a retry through cut connections", appendSQL, []swap{
+			{"            v_first := {{schema}}.first_answer(p_stream, p_ids, p_expected);\n", "            v_first := NULL;\n"},
+		}, pkg, "TestConnectionsCutAtRandomBytes"},
+		{"11 a caller that stopped waiting does not know", "eventstore/group.go", []swap{
+			{"	return Receipt{}, outcomeUnknown([]*appendRequest{r}, ctx.Err())\n", "	return Receipt{}, ctx.Err()\n"},
+		}, pkg, "TestContextsThatEndAtRandomMoments"},
+		{"2 one partly known stream among many", "eventstore/append.go", []swap{
+			{"found[0].Outcome != outcomeRepeated {", "false {"},
+		}, pkg, "TestAPartlyKnownStreamAmongKnownOnesIsRefused"},
+		{"1 compare-and-set in a batch", appendSQL, []swap{
+			{"(r.expected = h.version OR r.expected < 0) AND", "(r.expected <> 0 OR r.expected < 0) AND"},
+		}, pkg, "TestStreamsAreLinearizable"},
+		{"1 a conflict is with another version", appendSQL, []swap{
+			{"CASE WHEN v_version = p_expected OR p_expected = -1 AND v_version > 0 THEN 'race' ELSE 'conflict' END", "'conflict'"},
+		}, pkg, "TestAConflictIsNotWithTheVersionExpected"},
+		{"11 ids of earlier months in a batch", appendSQL, []swap{
+			{"\n                               AND NOT (v_since AND h.first_recorded_at < v_month) THEN", " THEN"},
+		}, pkg, "TestWinnersAndRepetitionsOverAMonthEnd"},
 	}
 }

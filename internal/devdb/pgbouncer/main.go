@@ -1,7 +1,8 @@
 //go:build unix
 
 // Command pgbouncer runs a command with HINDSIGHT_DATABASE_URL set to a throwaway PostgreSQL behind a PgBouncer in
-// transaction mode, and removes both when the command ends, or is killed. `make test-pgbouncer` runs it.
+// transaction mode (HINDSIGHT_DATABASE_DIRECT_URL leads past it), and removes both when the command ends, or is killed.
+// `make test-pgbouncer` runs it.
 //
 //	go run ./internal/devdb/pgbouncer go test -count=1 ./...
 //
@@ -60,7 +61,7 @@ func run(ctx context.Context, command []string) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := runCommand(ctx, pooler.URL(), command); err != nil {
+	if err := runCommand(ctx, command, "HINDSIGHT_DATABASE_URL="+pooler.URL(), "HINDSIGHT_DATABASE_DIRECT_URL="+cluster.URL()); err != nil {
 		return err
 	}
 	after, err := pooler.Transactions(ctx)
@@ -97,12 +98,12 @@ func checkSharing(ctx context.Context, url string) error {
 }
 
 // runCommand runs the command in a process group of its own, so that all of it ends with us.
-func runCommand(ctx context.Context, url string, command []string) error {
+func runCommand(ctx context.Context, command []string, settings ...string) error {
 	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(variable string) bool {
 		return strings.HasPrefix(variable, "HINDSIGHT_DATABASE_") // HINDSIGHT_DATABASE_FROM would go before the URL
-	}), "HINDSIGHT_DATABASE_URL="+url)
+	}), settings...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 	cmd.WaitDelay = 10 * time.Second
