@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"sync"
 
 	"github.com/google/uuid"
@@ -19,20 +20,22 @@ import (
 type ending string
 
 const (
-	commit           ending = "commit"
-	rollback         ending = "rollback"
-	slow             ending = "slow commit" // after everybody else
-	savepoint        ending = "savepoint rolled back, appended again, commit"
-	savepointLost    ending = "savepoint rolled back, appended again, rollback"
-	refused          ending = "AppendMany refused, appended again, commit"
-	twice            ending = "two appends, commit"
-	commitPrepared   ending = "prepared, committed"
-	rollbackPrepared ending = "prepared, rolled back"
-	alone            ending = "its own transaction"
-	many             ending = "AppendMany, its own transaction"
-	group            ending = "a group's statement"
-	together         ending = "concurrent calls"
-	idle             ending = "nothing"
+	endCommit        ending = "commit"
+	endRollback      ending = "rollback"
+	endSlow          ending = "slow commit" // after everybody else
+	endSavepoint     ending = "savepoint rolled back, appended again, commit"
+	endSavepointLost ending = "savepoint rolled back, appended again, rollback"
+	endRefused       ending = "AppendMany refused, appended again, commit"
+	endTwice         ending = "two appends, commit"
+	endPrepared      ending = "prepared, committed"
+	endPreparedLost  ending = "prepared, rolled back"
+	endAlone         ending = "its own transaction"
+	endMany          ending = "AppendMany, its own transaction"
+	endGroup         ending = "a group's statement"
+	endTogether      ending = "concurrent calls"
+	endImport        ending = "an import"
+	endImportKept    ending = "an import that keeps its positions"
+	endNothing       ending = "nothing"
 )
 
 // streamKind is where an appender appends.
@@ -99,6 +102,7 @@ type appending struct {
 	pool     *pgxpool.Pool
 	run      int
 	id       eventstore.StreamID
+	after    eventstore.Position // the end of the log
 	expected eventstore.Expected
 
 	steps  int
@@ -110,7 +114,7 @@ type appending struct {
 
 func (w *world) newAppending(a *explore.Actor, p plan) *appending {
 	ap := &appending{
-		plan: p, actor: a, store: w.stores[a.Index], pool: w.pools[a.Index], run: w.runs, expected: eventstore.Any,
+		plan: p, actor: a, store: w.stores[a.Index], pool: w.pools[a.Index], run: w.runs, after: w.cursor, expected: eventstore.Any,
 	}
 	switch p.stream {
 	case newStream:
@@ -162,16 +166,18 @@ func (ap *appending) step(ctx context.Context, d *explore.Director) error {
 // program is what the appender does. Its error is what ended it early: a kill, a deadlock.
 func (ap *appending) program(ctx context.Context) error {
 	switch ap.plan.ending {
-	case alone:
+	case endAlone:
 		return ap.alone(ctx, ap.id, ap.expected)
-	case many:
+	case endMany:
 		u := ap.begin()
 		_, err := ap.store.AppendMany(ctx, ap.part(u, ap.id, ap.expected), ap.part(u, ap.another("second"), eventstore.Any))
 		return ap.verdict(u, err)
-	case group:
+	case endGroup:
 		return ap.group(ctx)
-	case together:
+	case endTogether:
 		return ap.together(ctx)
+	case endImport, endImportKept:
+		return ap.imported(ctx)
 	}
 	conn, err := ap.pool.Acquire(ctx)
 	if err != nil {
@@ -188,12 +194,12 @@ func (ap *appending) program(ctx context.Context) error {
 		return errors.Join(err, ignoreClosed(tx.Rollback(ctx)))
 	}
 	switch ap.plan.ending {
-	case rollback, savepointLost:
+	case endRollback, endSavepointLost:
 		if err := ap.actor.Pause(ctx, gateRollback); err != nil {
 			return err
 		}
 		return tx.Rollback(ctx)
-	case commitPrepared, rollbackPrepared:
+	case endPrepared, endPreparedLost:
 		return ap.prepare(ctx, conn, u)
 	}
 	if err := ap.actor.Pause(ctx, gateCommit); err != nil {
@@ -213,7 +219,7 @@ func (ap *appending) program(ctx context.Context) error {
 func (ap *appending) within(ctx context.Context, tx pgx.Tx, u *unit) error {
 	store := ap.store.WithTx(tx)
 	switch ap.plan.ending {
-	case savepoint, savepointLost:
+	case endSavepoint, endSavepointLost:
 		if _, err := tx.Exec(ctx, `SAVEPOINT s`); err != nil {
 			return err
 		}
@@ -226,13 +232,13 @@ func (ap *appending) within(ctx context.Context, tx pgx.Tx, u *unit) error {
 		if _, err := tx.Exec(ctx, `ROLLBACK TO SAVEPOINT s`); err != nil {
 			return err
 		}
-	case refused: // the second stream is not as expected, when the first is written
+	case endRefused: // the second stream is not as expected, when the first is written
 		lost := ap.begin()
 		_, err := store.AppendMany(ctx, ap.part(lost, ap.another("first"), eventstore.Any), ap.part(lost, oldStream(ap.actor.Index), eventstore.NoStream))
 		if !errors.Is(err, eventstore.ErrConflict) {
 			return err
 		}
-	case twice:
+	case endTwice:
 		if err := ap.append(ctx, store, u); err != nil {
 			return err
 		}
@@ -282,7 +288,7 @@ func (ap *appending) verdict(u *unit, err error) error {
 		u.fate = committed
 	case errors.Is(err, eventstore.ErrOutcomeUnknown):
 		u.fate = unknown
-	case errors.Is(err, eventstore.ErrConflict):
+	case errors.Is(err, eventstore.ErrConflict), errors.Is(err, eventstore.ErrPositions): // others were faster
 		ap.actor.Say(err.Error())
 		return nil
 	}
@@ -319,6 +325,27 @@ func (ap *appending) group(ctx context.Context) error {
 	return err
 }
 
+// positionsLeft is how far above the log an import puts the positions that it keeps, for others to append below them.
+const positionsLeft = 1000
+
+// imported imports the events.
+func (ap *appending) imported(ctx context.Context) error {
+	u := ap.begin()
+	source := func(string) iter.Seq2[eventstore.Imported, error] {
+		return func(yield func(eventstore.Imported, error) bool) {
+			for i, event := range ap.part(u, ap.id, ap.expected).Events {
+				item := eventstore.Imported{StreamID: ap.id, Event: event.(eventstore.Event), Position: ap.after + positionsLeft + eventstore.Position(i)}
+				if !yield(item, nil) {
+					return
+				}
+			}
+		}
+	}
+	ctx = context.WithValue(ctx, clientKey{}, ap)
+	_, err := ap.store.Import(ctx, source, eventstore.ImportConfig{KeepPositions: ap.plan.ending == endImportKept})
+	return ap.verdict(u, err)
+}
+
 // prepare leaves the transaction to a second phase, which any session can bring about: where this one is killed, another.
 func (ap *appending) prepare(ctx context.Context, conn *pgxpool.Conn, u *unit) error {
 	if err := ap.actor.Pause(ctx, gatePrepare); err != nil {
@@ -327,7 +354,7 @@ func (ap *appending) prepare(ctx context.Context, conn *pgxpool.Conn, u *unit) e
 	xid := fmt.Sprintf("%s %d %d", ap.store.Schema(), ap.run, ap.actor.Index)
 	second := `COMMIT PREPARED '` + xid + `'`
 	fate := committed
-	if ap.plan.ending == rollbackPrepared {
+	if ap.plan.ending == endPreparedLost {
 		second, fate = `ROLLBACK PREPARED '`+xid+`'`, gone
 	}
 	_, killed := conn.Exec(ctx, `PREPARE TRANSACTION '`+xid+`'`)

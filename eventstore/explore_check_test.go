@@ -2,7 +2,6 @@ package eventstore_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -76,7 +75,7 @@ func (ap *appending) has(id uuid.UUID) bool {
 // check says which promise to the appender is broken.
 func (ap *appending) check(stored []storedEvent) string {
 	killed := ap.plan.kill != never || ap.plan.killDuring != never
-	if err := ap.actor.Err; err != nil && !killed && !errors.Is(err, eventstore.ErrSerialization) {
+	if err := ap.actor.Err; err != nil && !killed && !eventstore.Retryable(err) {
 		return fmt.Sprintf("%s failed: %v", ap.actor.Name, err)
 	}
 	for _, u := range ap.units {

@@ -43,28 +43,28 @@ func sabotages() []sabotage {
 		return explore.Swap{Function: function, Old: old, New: replacement}
 	}
 	return []sabotage{
-		{name: "Fence", a: commit, reader: all, swaps: []explore.Swap{
+		{name: "Fence", a: endCommit, reader: readerAll, swaps: []explore.Swap{
 			swap("take_fence", lockFence, "IF false THEN "+lockFence+" END IF;"),
 		}},
-		{name: "FenceBeforeNextval", a: commit, reader: all, swaps: []explore.Swap{
+		{name: "FenceBeforeNextval", a: endCommit, reader: readerAll, swaps: []explore.Swap{
 			swap("append_at", "v_fence := {{schema}}.take_fence(p_in_tx);", "v_fence := 0;"),
 			swap("append_at", "IF v_position IS NOT NULL THEN", "PERFORM {{schema}}.take_fence(p_in_tx); IF v_position IS NOT NULL THEN"),
 			swap("append_group", "v_fence := {{schema}}.take_fence(false);", "v_fence := 0;"),
 			swap("insert_events", "RETURN v_positions;", "PERFORM {{schema}}.take_fence(true); RETURN v_positions;"),
 		}},
-		{name: "FenceUpToTheCommit", a: commit, reader: all, swaps: []explore.Swap{
+		{name: "FenceUpToTheCommit", a: endCommit, reader: readerAll, swaps: []explore.Swap{
 			swap("take_fence", lockFence, "IF false THEN "+lockFence+" END IF; "+lockToUnlock),
 			swap("append_at", "IF v_position IS NOT NULL THEN", unlock+" IF v_position IS NOT NULL THEN"),
 			swap("insert_events", "RETURN v_positions;", unlock+" RETURN v_positions;"),
 		}},
-		{name: "FenceAgainAfterASavepoint", a: savepoint, reader: all, rareInOrder: true, swaps: []explore.Swap{
+		{name: "FenceAgainAfterASavepoint", a: endSavepoint, reader: readerAll, rareInOrder: true, swaps: []explore.Swap{
 			swap("take_fence", askSetting, askMark), swap("take_fence", leaveSetting, leaveMark),
 		}},
-		{name: "HBeforeTheFences", a: commit, reader: all, burnt: true, rareAtRandom: true, swaps: []explore.Swap{
+		{name: "HBeforeTheFences", a: endCommit, reader: readerAll, burnt: true, rareAtRandom: true, swaps: []explore.Swap{
 			swap("settled_position", "SELECT o_last + coalesce(min(d.behind) FILTER (WHERE d.behind <= 0), 0) INTO o_settled", "SELECT min(d.behind) INTO o_settled"),
 			swap("settled_position", ") AS d;", ") AS d; PERFORM {{schema}}.gate('H, late', 'fences at ' || coalesce((o_last + o_settled)::text, 'none')); o_settled := least(o_last + o_settled, {{schema}}.last_position());"),
 		}},
-		{name: "ASnapshotOfItsOwnForEvents", a: commit, reader: oneStatement},
+		{name: "ASnapshotOfItsOwnForEvents", a: endCommit, reader: readerInOneStatement},
 	}
 }
 
@@ -92,7 +92,7 @@ func TestExplorerFindsASkipWithout(t *testing.T) {
 func (s sabotage) findInOrder(ctx context.Context, t *testing.T, cluster *devdb.Cluster) {
 	t.Helper()
 	w := newWorld(ctx, t, cluster, "in_order_"+strings.ToLower(s.name), s.swaps...)
-	sc := two(plainPlan(s.a), plainPlan(commit))
+	sc := two(plainPlan(s.a), plainPlan(endCommit))
 	sc.reader, sc.burnt = s.reader, s.burnt
 	orders := slices.Collect(family{}.space(w.programs(ctx, t, sc)).Interleavings())
 	rand.New(rand.NewPCG(3, 4)).Shuffle(len(orders), func(i, j int) { orders[i], orders[j] = orders[j], orders[i] })
@@ -112,7 +112,7 @@ func (s sabotage) findAtRandom(ctx context.Context, t *testing.T, cluster *devdb
 	s.find(ctx, t, w, "at random", 5000, func(i int) job {
 		random := rand.New(rand.NewPCG(1, uint64(i)))
 		sc := randomScenario(random)
-		if s.reader != all {
+		if s.reader != readerAll {
 			sc.reader = s.reader
 		}
 		return job{scenario: sc, choose: atRandom(random)}

@@ -31,6 +31,9 @@ const (
 	gateEndPrepared = "end prepared"
 	gatePage        = "page" // read a page of events
 	gateStatement   = "take a snapshot"
+	gateBatch       = "batch" // of an import: lock the heads; take the positions
+	gateCopy        = "copy"
+	gateMove        = "move the sequence"
 )
 
 // protocolPlaces is where the installed functions get their gates. Each text must stand there exactly once.

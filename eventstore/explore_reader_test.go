@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"iter"
-	"strings"
 	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
@@ -17,12 +16,12 @@ import (
 type readerKind string
 
 const (
-	noReader       readerKind = "no reader"
-	all            readerKind = "All"
-	pages          readerKind = "Page"
-	follow         readerKind = "Follow"
-	repeatableRead readerKind = "Settle, All in REPEATABLE READ"
-	oneStatement   readerKind = "one statement" // a mistake: settles and reads in one snapshot
+	noReader             readerKind = "no reader"
+	readerAll            readerKind = "All"
+	readerPages          readerKind = "Page"
+	readerFollow         readerKind = "Follow"
+	readerStored         readerKind = "Settle, All in REPEATABLE READ"
+	readerInOneStatement readerKind = "one statement" // a mistake: settles and reads in one snapshot
 )
 
 // reading is what a reader has been given in an interleaving.
@@ -49,22 +48,6 @@ type claim struct {
 	open    []*appending
 }
 
-// pageGate is a gate before each page that the reader's client asks for, between the statements of the library.
-type pageGate struct{ actor *explore.Actor }
-
-type readingKey struct{}
-
-func (g pageGate) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
-	r, ok := ctx.Value(readingKey{}).(*reading)
-	if ok && strings.Contains(data.SQL, "ORDER BY position LIMIT") {
-		r.paged = true
-		_ = g.actor.Pause(ctx, gatePage) // a ctx that has ended fails the query as well
-	}
-	return ctx
-}
-
-func (pageGate) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
-
 // program is what the reader does in an interleaving.
 func (w *world) program(kind readerKind, a *explore.Actor, r *reading) func(context.Context) error {
 	store := w.stores[maxAppenders]
@@ -72,8 +55,8 @@ func (w *world) program(kind readerKind, a *explore.Actor, r *reading) func(cont
 		store = w.fewStore
 	}
 	return func(ctx context.Context) error {
-		ctx = context.WithValue(ctx, readingKey{}, r)
-		if kind == follow {
+		ctx = context.WithValue(ctx, clientKey{}, r)
+		if kind == readerFollow {
 			return w.take(a, r, store.Follow(ctx, w.cursor, eventstore.Filter{}))
 		}
 		for range r.surveys {
@@ -94,7 +77,7 @@ func (w *world) program(kind readerKind, a *explore.Actor, r *reading) func(cont
 // look reads once, from the last event that was read.
 func (w *world) look(ctx context.Context, kind readerKind, store *eventstore.Store, a *explore.Actor, r *reading) error {
 	switch kind {
-	case pages:
+	case readerPages:
 		for more := true; more; {
 			page, err := store.Page(ctx, eventstore.PageQuery{After: w.mark, Limit: 2})
 			if err != nil {
@@ -106,14 +89,14 @@ func (w *world) look(ctx context.Context, kind readerKind, store *eventstore.Sto
 			more = page.More
 		}
 		return nil
-	case repeatableRead:
+	case readerStored:
 		if _, err := store.Settle(ctx); err != nil {
 			return err
 		}
 		return pgx.BeginTxFunc(ctx, w.pools[maxAppenders], pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, func(tx pgx.Tx) error {
 			return w.take(a, r, store.WithTx(tx).All(ctx, w.cursor, eventstore.Filter{}))
 		})
-	case oneStatement:
+	case readerInOneStatement:
 		if err := a.Pause(ctx, gateStatement); err != nil {
 			return err
 		}
@@ -196,7 +179,7 @@ func (r *reading) noteClaim(detail string, appending []*appending) error {
 		return fmt.Errorf("the gate %q says %q: %w", gateProbe, detail, err)
 	}
 	for _, ap := range appending {
-		if !ap.actor.Ended() && ap.plan.ending != together {
+		if !ap.actor.Ended() && ap.plan.ending != endTogether {
 			c.open = append(c.open, ap)
 		}
 	}

@@ -17,11 +17,11 @@ type family struct {
 // plainSteps of an append in a transaction: head, last(seq), fence, nextval, insert, commit.
 const plainSteps = 6
 
-func two(a, b plan) scenario { return scenario{plans: []plan{a, b}, reader: all, surveys: 1} }
+func two(a, b plan) scenario { return scenario{plans: []plan{a, b}, reader: readerAll, surveys: 1} }
 
 // families are two appenders, and a reader that looks once while they work.
 func families() []family {
-	done, undone := plainPlan(commit), plainPlan(rollback)
+	done, undone := plainPlan(endCommit), plainPlan(endRollback)
 	common := func(p plan) plan { p.stream = sharedStream; return p }
 	killed := func(p plan, before, during int) plan { p.kill, p.killDuring = before, during; return p }
 	afterHole := two(done, done)
@@ -33,8 +33,8 @@ func families() []family {
 		{name: "the same on one stream", sameStream: true, scenarios: []scenario{
 			two(common(done), common(done)), two(common(done), common(undone)), two(common(undone), common(undone)),
 		}},
-		{name: "prepared | commit", sample: 100, scenarios: []scenario{two(plainPlan(commitPrepared), done), two(plainPlan(rollbackPrepared), done)}},
-		{name: "its own transaction | its own transaction", scenarios: []scenario{two(plainPlan(alone), plainPlan(alone))}},
+		{name: "prepared | commit", sample: 100, scenarios: []scenario{two(plainPlan(endPrepared), done), two(plainPlan(endPreparedLost), done)}},
+		{name: "its own transaction | its own transaction", scenarios: []scenario{two(plainPlan(endAlone), plainPlan(endAlone))}},
 	}
 	kills := family{name: "killed before each step, and during the commit | commit", sample: 40}
 	for step := range plainSteps {
@@ -46,16 +46,16 @@ func families() []family {
 
 // longFamilies take longer than a run of the suite should.
 func longFamilies() []family {
-	done := plainPlan(commit)
-	twice, three := two(done, done), two(done, done)
-	twice.surveys = 2
+	done := plainPlan(endCommit)
+	again, three := two(done, done), two(done, done)
+	again.surveys = 2
 	three.plans = append(three.plans, done)
 	return []family{
-		{name: "savepoint rolled back, appended again | commit", scenarios: []scenario{two(plainPlan(savepoint), done)}},
-		{name: "AppendMany refused, appended again | commit", scenarios: []scenario{two(plainPlan(refused), done)}},
-		{name: "AppendMany | commit", scenarios: []scenario{two(plainPlan(many), done)}},
-		{name: "a group's statement | commit", scenarios: []scenario{two(plainPlan(group), done)}},
-		{name: "commit | commit, the reader looks twice", scenarios: []scenario{twice}},
+		{name: "savepoint rolled back, appended again | commit", scenarios: []scenario{two(plainPlan(endSavepoint), done)}},
+		{name: "AppendMany refused, appended again | commit", scenarios: []scenario{two(plainPlan(endRefused), done)}},
+		{name: "AppendMany | commit", scenarios: []scenario{two(plainPlan(endMany), done)}},
+		{name: "a group's statement | commit", scenarios: []scenario{two(plainPlan(endGroup), done)}},
+		{name: "commit | commit, the reader looks twice", scenarios: []scenario{again}},
 		{name: "commit | commit | commit", scenarios: []scenario{three}},
 	}
 }
@@ -63,7 +63,7 @@ func longFamilies() []family {
 // randomScenario draws from all that the explorer can do.
 func randomScenario(random *rand.Rand) scenario {
 	sc := scenario{
-		reader:  pick(random, all, all, pages, follow, repeatableRead),
+		reader:  pick(random, readerAll, readerAll, readerPages, readerFollow, readerStored),
 		surveys: 1 + random.IntN(4),
 		small:   random.IntN(2) == 0,
 		burnt:   random.IntN(4) == 0,
@@ -76,8 +76,8 @@ func randomScenario(random *rand.Rand) scenario {
 
 func randomPlan(random *rand.Rand) plan {
 	p := plan{
-		ending: pick(random, commit, commit, rollback, slow, slow, savepoint, savepoint, savepointLost, refused, twice, commitPrepared,
-			rollbackPrepared, alone, alone, many, group, together),
+		ending: pick(random, endCommit, endCommit, endRollback, endSlow, endSlow, endSavepoint, endSavepoint, endSavepointLost, endRefused, endTwice, endPrepared,
+			endPreparedLost, endAlone, endAlone, endMany, endGroup, endTogether, endImport, endImportKept),
 		stream: pick(random, newStream, newStream, existingStream, sharedStream, sharedStream, sharedNew),
 		events: pick(random, 1, 1, 2, 3),
 		exact:  random.IntN(4) == 0,
@@ -108,10 +108,10 @@ func simpler(sc scenario) (less []scenario) {
 	with(func(s *scenario) { s.small = false })
 	with(func(s *scenario) { s.surveys = 1 })
 	for i := range sc.plans {
-		with(func(s *scenario) { s.plans[i].ending = idle })
+		with(func(s *scenario) { s.plans[i].ending = endNothing })
 		with(func(s *scenario) { s.plans[i].events = 1 })
 		with(func(s *scenario) { s.plans[i].kill, s.plans[i].killDuring = never, never })
-		with(func(s *scenario) { s.plans[i].ending = commit })
+		with(func(s *scenario) { s.plans[i].ending = endCommit })
 		with(func(s *scenario) { s.plans[i].stream = newStream })
 		with(func(s *scenario) { s.plans[i].exact = false })
 	}

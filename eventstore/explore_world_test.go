@@ -70,12 +70,10 @@ func newWorld(ctx context.Context, t *testing.T, cluster *devdb.Cluster, schema 
 	w.director, err = explore.NewDirector(ctx, cluster.URL(), schema, "A", "B", "C", "D", "R")
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, w.director.Close(context.WithoutCancel(ctx))) })
-	for i, actor := range w.director.Actors() {
+	for _, actor := range w.director.Actors() {
 		pool := eventstoretest.Pool(t, cluster.URL(), func(config *pgxpool.Config) {
 			actor.Attach(config)
-			if i == maxAppenders {
-				config.ConnConfig.Tracer = pageGate{actor}
-			}
+			config.ConnConfig.Tracer = clientGates{actor}
 		})
 		w.pools = append(w.pools, pool)
 		w.stores = append(w.stores, open(pool, 0))
@@ -85,7 +83,7 @@ func newWorld(ctx context.Context, t *testing.T, cluster *devdb.Cluster, schema 
 		w.appendPlain(ctx, t, oldStream(i))
 	}
 	for _, small := range []bool{false, true} { // a store's first look learns the months, in more steps than later ones
-		_, err := w.run(ctx, scenario{reader: all, surveys: 1, small: small}, inOrder(nil))
+		_, err := w.run(ctx, scenario{reader: readerAll, surveys: 1, small: small}, inOrder(nil))
 		require.NoError(t, err)
 	}
 	return w
@@ -247,7 +245,7 @@ func (w *world) run(ctx context.Context, sc scenario, choose chooser) (visit, er
 	appending := make([]*appending, len(sc.plans))
 	for i, p := range sc.plans {
 		appending[i] = w.newAppending(actors[i], p)
-		if p.ending == idle {
+		if p.ending == endNothing {
 			continue
 		}
 		if err := w.director.Start(ctx, actors[i], appending[i].program); err != nil {
@@ -302,7 +300,7 @@ func (w *world) steps(ctx context.Context, sc scenario, appending []*appending, 
 				return err
 			}
 		}
-		if sc.reader == follow && r.sentinel.Load() == 0 && w.director.Active() == 1 && reader.At() != "" {
+		if sc.reader == readerFollow && r.sentinel.Load() == 0 && w.director.Active() == 1 && reader.At() != "" {
 			if err := w.appendSentinel(ctx, r); err != nil {
 				return err
 			}
@@ -316,10 +314,10 @@ func (w *world) steps(ctx context.Context, sc scenario, appending []*appending, 
 func (w *world) ready(appending []*appending, reader readerKind) []*explore.Actor {
 	waiting := w.director.Waiting()
 	parked := func(a *explore.Actor) bool {
-		return a.Index < len(appending) && appending[a.Index].plan.ending == slow && a.At() == gateCommit
+		return a.Index < len(appending) && appending[a.Index].plan.ending == endSlow && a.At() == gateCommit
 	}
 	for _, a := range waiting {
-		if !parked(a) && (a.Index < maxAppenders || reader != follow) {
+		if !parked(a) && (a.Index < maxAppenders || reader != readerFollow) {
 			return slices.DeleteFunc(waiting, parked)
 		}
 	}

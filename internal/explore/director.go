@@ -70,7 +70,12 @@ func (d *Director) Actors() []*Actor { return d.actors }
 func (d *Director) Trace() []Done { return d.trace }
 
 // Reset begins a new interleaving. Every actor must have ended.
-func (d *Director) Reset() { d.trace = nil }
+func (d *Director) Reset() {
+	d.trace = nil
+	for _, a := range d.actors {
+		a.Err = nil
+	}
+}
 
 // Start lets an actor run a program up to its first gate. The program must return when a statement fails.
 func (d *Director) Start(ctx context.Context, a *Actor, program func(context.Context) error) error {
