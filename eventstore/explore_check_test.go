@@ -20,7 +20,7 @@ type storedEvent struct {
 }
 
 // check compares what the reader was given, and what the appenders were told, with what the log holds in the end.
-func (w *world) check(ctx context.Context, appending []*appending, r *reading, v *visit) error {
+func (w *world) check(ctx context.Context, appenders []*appending, r *reading, v *visit) error {
 	rows, err := w.admin.Query(ctx, `SELECT position, stream_id, version, event_id FROM `+w.schema+`.events WHERE position > $1 ORDER BY position`, int64(r.start))
 	if err != nil {
 		return err
@@ -46,7 +46,7 @@ func (w *world) check(ctx context.Context, appending []*appending, r *reading, v
 	if !slices.Equal(want, r.delivered) {
 		v.skip = fmt.Sprintf("the reader was given %v, the log holds %v", r.delivered, want)
 	}
-	for _, ap := range appending {
+	for _, ap := range appenders {
 		if fault := ap.check(stored); fault != "" {
 			v.fault = fault
 		}

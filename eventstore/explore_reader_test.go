@@ -173,12 +173,12 @@ func (w *world) appendSentinel(ctx context.Context, r *reading) error {
 
 // noteClaim remembers a settled position that the reader has found: no event up to it may be committed from now on. (Who
 // makes concurrent calls is left out: some of them have ended.)
-func (r *reading) noteClaim(detail string, appending []*appending) error {
+func (r *reading) noteClaim(detail string, appenders []*appending) error {
 	var c claim
 	if _, err := fmt.Sscanf(detail, "S = %d", &c.settled); err != nil {
 		return fmt.Errorf("the gate %q says %q: %w", gateProbe, detail, err)
 	}
-	for _, ap := range appending {
+	for _, ap := range appenders {
 		if !ap.actor.Ended() && ap.plan.ending != endTogether {
 			c.open = append(c.open, ap)
 		}

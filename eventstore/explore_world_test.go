@@ -242,13 +242,13 @@ func (w *world) run(ctx context.Context, sc scenario, choose chooser) (visit, er
 	}
 	r := &reading{start: w.cursor, surveys: sc.surveys, small: sc.small}
 	actors := w.director.Actors()
-	appending := make([]*appending, len(sc.plans))
+	appenders := make([]*appending, len(sc.plans))
 	for i, p := range sc.plans {
-		appending[i] = w.newAppending(actors[i], p)
+		appenders[i] = w.newAppending(actors[i], p)
 		if p.ending == endNothing {
 			continue
 		}
-		if err := w.director.Start(ctx, actors[i], appending[i].program); err != nil {
+		if err := w.director.Start(ctx, actors[i], appenders[i].program); err != nil {
 			return visit{}, err
 		}
 	}
@@ -257,22 +257,22 @@ func (w *world) run(ctx context.Context, sc scenario, choose chooser) (visit, er
 			return visit{}, err
 		}
 	}
-	if err := w.steps(ctx, sc, appending, r, choose); err != nil {
+	if err := w.steps(ctx, sc, appenders, r, choose); err != nil {
 		return visit{trace: w.director.Trace()}, err
 	}
 	v := visit{trace: w.director.Trace()}
-	err := w.check(ctx, appending, r, &v)
+	err := w.check(ctx, appenders, r, &v)
 	return v, err
 }
 
 // steps lets the actors go, one at a time, until all have ended.
-func (w *world) steps(ctx context.Context, sc scenario, appending []*appending, r *reading, choose chooser) error {
+func (w *world) steps(ctx context.Context, sc scenario, appenders []*appending, r *reading, choose chooser) error {
 	reader := w.director.Actors()[maxAppenders]
 	for steps := 0; w.director.Active() > 0; steps++ {
 		if steps > maxSteps {
 			return fmt.Errorf("the interleaving has no end")
 		}
-		ready := w.ready(appending, sc.reader)
+		ready := w.ready(appenders, sc.reader)
 		if len(ready) == 0 {
 			if err := w.director.Unblock(ctx); err != nil {
 				return err
@@ -285,18 +285,18 @@ func (w *world) steps(ctx context.Context, sc scenario, appending []*appending, 
 		case len(through) > 0:
 			err = w.director.Steps(ctx, a, through)
 			if a != reader {
-				appending[a.Index].steps += len(through)
+				appenders[a.Index].steps += len(through)
 			}
 		case a == reader:
 			err = w.director.Step(ctx, a)
 		default:
-			err = appending[a.Index].step(ctx, w.director)
+			err = appenders[a.Index].step(ctx, w.director)
 		}
 		if err != nil {
 			return err
 		}
 		if a == reader && reader.At() == gateProbe {
-			if err := r.noteClaim(reader.Detail(), appending); err != nil {
+			if err := r.noteClaim(reader.Detail(), appenders); err != nil {
 				return err
 			}
 		}
@@ -311,10 +311,10 @@ func (w *world) steps(ctx context.Context, sc scenario, appending []*appending, 
 
 // ready are the actors that may go on: a slow appender does not commit before everybody else is done, but for a follower,
 // which never is.
-func (w *world) ready(appending []*appending, reader readerKind) []*explore.Actor {
+func (w *world) ready(appenders []*appending, reader readerKind) []*explore.Actor {
 	waiting := w.director.Waiting()
 	parked := func(a *explore.Actor) bool {
-		return a.Index < len(appending) && appending[a.Index].plan.ending == endSlow && a.At() == gateCommit
+		return a.Index < len(appenders) && appenders[a.Index].plan.ending == endSlow && a.At() == gateCommit
 	}
 	for _, a := range waiting {
 		if !parked(a) && (a.Index < maxAppenders || reader != readerFollow) {

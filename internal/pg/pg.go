@@ -51,10 +51,17 @@ func Constraint(err error) string {
 	return ""
 }
 
-// Fatal says whether the server ended the session with err.
+// Fatal says whether the server, or a pooler in front of it, ended the session with err.
 func Fatal(err error) bool {
 	e := asError(err)
-	return e != nil && (e.SeverityUnlocalized == "FATAL" || e.SeverityUnlocalized == "PANIC")
+	if e == nil {
+		return false
+	}
+	severity := e.SeverityUnlocalized
+	if severity == "" { // PgBouncer sends only the other field
+		severity = e.Severity
+	}
+	return severity == "FATAL" || severity == "PANIC"
 }
 
 func asError(err error) *pgconn.PgError {
