@@ -28,15 +28,15 @@ func families() []family {
 	afterHole.burnt = true
 	list := []family{
 		{name: "commit | commit", scenarios: []scenario{two(done, done)}},
-		{name: "commit | commit, the reader after a hole", scenarios: []scenario{afterHole}},
+		{name: "commit | commit, the reader after a hole", sample: 120, scenarios: []scenario{afterHole}},
 		{name: "commit | rollback", scenarios: []scenario{two(done, undone)}},
 		{name: "the same on one stream", sameStream: true, scenarios: []scenario{
 			two(common(done), common(done)), two(common(done), common(undone)), two(common(undone), common(undone)),
 		}},
-		{name: "prepared | commit", sample: 100, scenarios: []scenario{two(plainPlan(endPrepared), done), two(plainPlan(endPreparedLost), done)}},
+		{name: "prepared | commit", sample: 60, scenarios: []scenario{two(plainPlan(endPrepared), done), two(plainPlan(endPreparedLost), done)}},
 		{name: "its own transaction | its own transaction", scenarios: []scenario{two(plainPlan(endAlone), plainPlan(endAlone))}},
 	}
-	kills := family{name: "killed before each step, and during the commit | commit", sample: 40}
+	kills := family{name: "killed before each step, and during the commit | commit", sample: 25}
 	for step := range plainSteps {
 		kills.scenarios = append(kills.scenarios, two(killed(done, step, never), done))
 	}

@@ -31,7 +31,7 @@ type settings struct {
 
 func settingsOf(t *testing.T) settings {
 	t.Helper()
-	s := settings{seed: uint64(time.Now().UnixNano()), n: 600}
+	s := settings{seed: uint64(time.Now().UnixNano()), n: 400}
 	for name, value := range map[string]*uint64{"HINDSIGHT_EXPLORE_SEED": &s.seed, "HINDSIGHT_EXPLORE_N": &s.n} {
 		if text := os.Getenv(name); text != "" {
 			var err error

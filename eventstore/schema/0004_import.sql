@@ -42,9 +42,10 @@ END $$;
 REVOKE EXECUTE ON FUNCTION {{schema}}.make_month(date) FROM PUBLIC;
 
 -- move_positions sets the last position taken, for an import that keeps positions; the caller holds off every appender
--- (LOCK TABLE streams IN EXCLUSIVE MODE, as they begin with FOR UPDATE). Not setval, which outlives a rollback: the rerun of an import that was
--- killed before its commit would then find its own positions taken. RESTART is undone with the transaction; nextval sets
--- is_called, without which last_position would say 0. Readers wait from here to the commit, so it comes last.
+-- (LOCK TABLE streams IN EXCLUSIVE MODE: a group of appends begins with FOR UPDATE). Not setval, which outlives a rollback:
+-- the rerun of an import that was killed before its commit would then find its own positions taken. RESTART is undone with
+-- the transaction; nextval sets is_called, without which last_position would say 0. Readers wait from here to the commit, so
+-- it comes last.
 CREATE FUNCTION {{schema}}.move_positions(p_last bigint) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     EXECUTE format('ALTER SEQUENCE {{schema}}.events_position_seq RESTART WITH %s', p_last);

@@ -202,7 +202,7 @@ func (d *Director) openGate(ctx context.Context, a *Actor, steps int) error {
 }
 
 // patience is how long an actor may take before the director looks whether it is blocked. It decides nothing.
-const patience = 2 * time.Millisecond
+const patience = 5 * time.Millisecond
 
 // settle returns when an actor stands.
 func (d *Director) settle(ctx context.Context, a *Actor) error {
