@@ -83,7 +83,11 @@ type joinedRequests struct {
 }
 
 func joinRequests(requests []*appendRequest) joinedRequests {
-	all := joinedRequests{since: latest}
+	events := 0
+	for _, r := range requests {
+		events += len(r.eventIDs)
+	}
+	all := joinedRequests{since: latest, events: newEncodedEvents(events)}
 	for i, r := range requests {
 		all.streams = append(all.streams, string(r.stream))
 		all.expected = append(all.expected, int64(r.expected))

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // appendRequest is an append to one stream, checked and encoded.
@@ -27,12 +28,19 @@ type appendRequest struct {
 
 // encodedEvents are events as the SQL functions take them.
 type encodedEvents struct {
-	ids            []string
+	ids            []pgtype.UUID
 	types          []string
 	schemaVersions []int32
 	occurred       []*time.Time
 	data           []string
 	metadata       []string
+}
+
+func newEncodedEvents(n int) encodedEvents {
+	return encodedEvents{
+		ids: make([]pgtype.UUID, 0, n), types: make([]string, 0, n), schemaVersions: make([]int32, 0, n),
+		occurred: make([]*time.Time, 0, n), data: make([]string, 0, n), metadata: make([]string, 0, n),
+	}
 }
 
 func (c *encodedEvents) add(more encodedEvents) {
@@ -54,7 +62,10 @@ func (s *Store) prepareAppend(ctx context.Context, id StreamID, expected Expecte
 	if len(events) == 0 || len(events) > MaxEventsPerAppend {
 		return nil, &InvalidError{Index: -1, Field: "events", Reason: fmt.Sprintf("are %d, 1 to %d are allowed", len(events), MaxEventsPerAppend)}
 	}
-	request := &appendRequest{stream: id, expected: expected, since: latest}
+	request := &appendRequest{
+		stream: id, expected: expected, since: latest,
+		eventIDs: make([]uuid.UUID, 0, len(events)), events: newEncodedEvents(len(events)),
+	}
 	for i, item := range events {
 		event, ok := item.(Event)
 		if !ok {
@@ -117,10 +128,13 @@ func (s *Store) prepareEvent(ctx context.Context, r *appendRequest, event Event)
 	}
 	r.eventIDs = append(r.eventIDs, event.ID)
 	r.bytes += len(raw.JSON) + len(metadata)
-	r.events.add(encodedEvents{
-		ids: []string{event.ID.String()}, types: []string{raw.Type}, schemaVersions: []int32{int32(raw.SchemaVersion)},
-		occurred: []*time.Time{occurred}, data: []string{string(raw.JSON)}, metadata: []string{string(metadata)},
-	})
+	columns := &r.events
+	columns.ids = append(columns.ids, pgtype.UUID{Bytes: event.ID, Valid: true})
+	columns.types = append(columns.types, raw.Type)
+	columns.schemaVersions = append(columns.schemaVersions, int32(raw.SchemaVersion))
+	columns.occurred = append(columns.occurred, occurred)
+	columns.data = append(columns.data, string(raw.JSON))
+	columns.metadata = append(columns.metadata, string(metadata))
 	return nil
 }
 

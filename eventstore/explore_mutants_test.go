@@ -47,13 +47,16 @@ func sabotages() []sabotage {
 			swap("take_fence", lockFence, "IF false THEN "+lockFence+" END IF;"),
 		}},
 		{name: "FenceBeforeNextval", a: endCommit, reader: readerAll, swaps: []explore.Swap{
+			swap("append", "v_fence := {{schema}}.take_fence(p_in_tx);", "v_fence := 0;"),
 			swap("append_at", "v_fence := {{schema}}.take_fence(p_in_tx);", "v_fence := 0;"),
+			swap("append", "IF v_position IS NOT NULL THEN", "PERFORM {{schema}}.take_fence(p_in_tx); IF v_position IS NOT NULL THEN"),
 			swap("append_at", "IF v_position IS NOT NULL THEN", "PERFORM {{schema}}.take_fence(p_in_tx); IF v_position IS NOT NULL THEN"),
 			swap("append_group", "v_fence := {{schema}}.take_fence(false);", "v_fence := 0;"),
 			swap("insert_events", "RETURN v_positions;", "PERFORM {{schema}}.take_fence(true); RETURN v_positions;"),
 		}},
 		{name: "FenceUpToTheCommit", a: endCommit, reader: readerAll, swaps: []explore.Swap{
 			swap("take_fence", lockFence, "IF false THEN "+lockFence+" END IF; "+lockToUnlock),
+			swap("append", "IF v_position IS NOT NULL THEN", unlock+" IF v_position IS NOT NULL THEN"),
 			swap("append_at", "IF v_position IS NOT NULL THEN", unlock+" IF v_position IS NOT NULL THEN"),
 			swap("insert_events", "RETURN v_positions;", unlock+" RETURN v_positions;"),
 		}},

@@ -38,14 +38,10 @@ const (
 
 // protocolPlaces is where the installed functions get their gates. Each text must stand there exactly once.
 func protocolPlaces() []explore.Place {
-	const fence, one, many, group, insert, settle = "take_fence", "append_at", "append_many", "append_group", "insert_events", "settled_position"
-	return []explore.Place{
+	const fence, many, group, insert, settle = "take_fence", "append_many", "append_group", "insert_events", "settled_position"
+	places := []explore.Place{
 		{Function: fence, Before: "v_last := coalesce(pg_sequence_last_value(c_seq), 0);", Gate: gateLast},
 		{Function: fence, Before: "v_done := pg_advisory_xact_lock_shared(", Gate: gateFence, Detail: "'L = ' || v_last"},
-		{Function: one, Before: "IF p_expected > 0 THEN", Gate: gateHead},
-		{Function: one, Before: "INSERT INTO {{schema}}.events (", Gate: gateNextval, Detail: "'fence at ' || v_fence"},
-		{Function: one, Around: "nextval('{{schema}}.events_position_seq')", Gate: gateInsert},
-		{Function: one, Before: "IF v_position IS NOT NULL THEN", Gate: gateAnswer},
 		{Function: insert, Before: "WITH written AS (", Gate: gateNextval, Detail: "'fence at ' || p_fence"},
 		{
 			Function: insert, Around: "nextval('{{schema}}.events_position_seq')",
@@ -53,12 +49,21 @@ func protocolPlaces() []explore.Place {
 		},
 		{Function: insert, Before: "RETURN v_positions;", Gate: gateAnswer, Detail: "'positions ' || v_positions::text"},
 		{Function: many, Before: "SELECT max(h.last_recorded_at) INTO v_latest", Gate: gateHeads},
-		{Function: group, Before: "SELECT array_agg(CASE WHEN h.version IS NULL", Gate: gateHead},
+		{Function: group, Before: "WITH moved AS (", Gate: gateHead},
 		{Function: group, Before: "WITH made AS (", Gate: gateNewHeads, Detail: "'heads at ' || o_heads::text"},
 		{Function: settle, Before: "o_last := {{schema}}.last_position();", Gate: gateH},
 		{Function: settle, Before: "IF p_cursor <> o_last THEN", Gate: gateFences, Detail: "'H = ' || o_last"},
 		{Function: settle, Before: "SELECT coalesce(sum(m.revision), 0) INTO o_months", Gate: gateProbe, Detail: "'S = ' || o_settled"},
 	}
+	for _, one := range []string{"append", "append_at"} {
+		places = append(places, []explore.Place{
+			{Function: one, Before: "IF p_expected > 0 THEN", Gate: gateHead},
+			{Function: one, Before: "INSERT INTO {{schema}}.events (", Gate: gateNextval, Detail: "'fence at ' || v_fence"},
+			{Function: one, Around: "nextval('{{schema}}.events_position_seq')", Gate: gateInsert},
+			{Function: one, Before: "IF v_position IS NOT NULL THEN", Gate: gateAnswer},
+		}...)
+	}
+	return places
 }
 
 // touch is what a step does to something that sessions share.

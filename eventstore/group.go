@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -115,13 +116,20 @@ func (g *group) enterLane(s *Store) *lane {
 	return l
 }
 
-// leave gives a lane back, if it was not, and says which appends are done.
-func (g *group) leave(s *Store, l *lane, done ...*appendRequest) {
+// done says that appends are no longer under way.
+func (g *group) done(requests []*appendRequest) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for _, r := range done {
+	for _, r := range requests {
 		delete(g.busy, r.stream)
 	}
+}
+
+// leave gives a lane back, if it was not, and says which appends are done.
+func (g *group) leave(s *Store, l *lane, done ...*appendRequest) {
+	g.done(done)
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	if !l.back {
 		l.back = true
 		l.timer.Stop()
@@ -176,7 +184,7 @@ func (g *group) send(s *Store, batch []*waiter, l *lane) {
 		requests[i] = w.request
 	}
 	receipts, err := s.appendGroup(ctx, requests)
-	g.leave(s, l, requests...)
+	g.done(requests)
 	for i, w := range batch {
 		v := verdict{lost: errors.Is(err, ErrOutcomeUnknown)}
 		if receipts != nil {
@@ -184,6 +192,8 @@ func (g *group) send(s *Store, batch []*waiter, l *lane) {
 		}
 		w.verdict <- v
 	}
+	runtime.Gosched() // callers that append again at once come first, and go together
+	g.leave(s, l)
 }
 
 // appendGroup runs append_group. The receipt of an append that must go by itself is nil.

@@ -17,6 +17,7 @@ import (
 
 	"github.com/sight-platform/hindsight/eventstore"
 	"github.com/sight-platform/hindsight/eventstore/eventstoretest"
+	"github.com/sight-platform/hindsight/internal/devdb"
 )
 
 // Guarantee 3 beside imports: two imports of many small batches, into old months and the present one, run beside appenders;
@@ -382,4 +383,49 @@ END $$`)
 	var seen string
 	require.NoError(t, log.Pool.QueryRow(t.Context(), log.sql(`SELECT string_agg(DISTINCT timeouts, ',') FROM {{schema}}.seen`)).Scan(&seen))
 	require.Equal(t, "2s 1min 30s", seen)
+}
+
+// Guarantees 3 and 9 for imports: what was reported survives a crash of the server, and with it the sequence, also where
+// positions were kept.
+func TestImportsSurviveSIGKILL(t *testing.T) {
+	t.Parallel()
+	ctx := testContext(t, 2*time.Minute)
+	cluster, err := devdb.StartCluster(ctx, nil)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, cluster.Close()) })
+	open := func() *eventstore.Store {
+		store, err := eventstore.New(eventstoretest.Pool(t, cluster.URL()), eventstore.Config{Codec: noteCodec(t)})
+		require.NoError(t, err)
+		return store
+	}
+	store := open()
+	require.NoError(t, store.Migrate(ctx))
+	events := oldEvents(100)
+	for i := range events {
+		events[i].Position = eventstore.Position(1000 + 3*i)
+	}
+	var last eventstore.Position
+	for round, config := range []eventstore.ImportConfig{
+		{Name: "kept", BatchEvents: 10, KeepPositions: true}, {Name: "kept", BatchEvents: 10}, // the latter has nothing left to do
+		{Name: "again", BatchEvents: 10},
+	} {
+		if config.Name == "again" {
+			for i := range events {
+				events[i].StreamID, events[i].Event.ID = events[i].StreamID+"-again", uuid.New()
+			}
+		}
+		report, err := store.Import(ctx, sourceOf(events...), config)
+		require.NoError(t, err)
+		require.EqualValues(t, []int64{100, 0, 100}[round], report.Events)
+		last = max(last, report.Position)
+		require.NoError(t, cluster.Kill())
+		require.NoError(t, cluster.Start(ctx))
+		store = open()
+		require.NoError(t, store.CheckSchema(ctx))
+		receipt, err := store.Append(ctx, eventstore.StreamID(fmt.Sprintf("after-%d", round)), eventstore.NoStream, note{"x"})
+		require.NoError(t, err)
+		require.Greater(t, receipt.Position(), last)
+		last = receipt.Position()
+	}
+	require.Len(t, eventstoretest.Collect(t, store.All(ctx, 0, eventstore.Filter{})), 203)
 }

@@ -79,6 +79,9 @@ func TestTheFirstEventIsNotSkipped(t *testing.T) {
 	require.NoError(t, err)
 	second := log.append(t, "b-1", eventstore.NoStream, note{"2"})
 	require.Empty(t, eventstoretest.Collect(t, log.All(ctx, 0, eventstore.Filter{})))
+	settled, err := log.Settled(ctx)
+	require.NoError(t, err)
+	require.Less(t, settled, first.Position())
 	require.NoError(t, slow.Commit(ctx))
 	require.Equal(t, []eventstore.Position{first.Position(), second.Position()}, positionsOf(eventstoretest.Collect(t, log.All(ctx, 0, eventstore.Filter{}))))
 }

@@ -83,14 +83,14 @@ BEGIN
     RETURN v_answer;
 END $$;
 
--- append_at is append with its caller's rights, at the clock's time or, where p_now is given, at that. p_expected: N > 0
--- exactly N, 0 no stream, -1 stream exists, -2 any. p_ids_since is not after the first of the ids was made. p_in_tx says
--- that the transaction has more to do, and must not be lost.
-CREATE FUNCTION {{schema}}.append_at(
+-- append writes the events of one stream, or nothing, and says which. p_expected: N > 0 exactly N, 0 no stream, -1 stream
+-- exists, -2 any. p_ids_since is not after the first of the ids was made. p_in_tx says that the transaction has more to do,
+-- and must not be lost. p_now is a test's clock. It is one function, as a call within would cost a tenth of it.
+CREATE FUNCTION {{schema}}.append(
     p_stream text, p_expected bigint, p_project text,
     p_ids uuid[], p_types text[], p_schema_versions integer[], p_occurred timestamptz[], p_data text[], p_metadata text[],
     p_ids_since timestamptz, p_in_tx boolean, p_max_skew interval, p_now timestamptz)
-RETURNS {{schema}}.append_answer LANGUAGE plpgsql AS $$
+RETURNS {{schema}}.append_answer LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_count constant integer := cardinality(p_ids);
     v_version  bigint;
@@ -102,6 +102,9 @@ DECLARE
     v_first    {{schema}}.append_answer;
     v_outcome  text;
 BEGIN
+    IF p_now IS NOT NULL THEN
+        p_now := {{schema}}.own_clock(p_now);
+    END IF;
     -- 1 head: a plain UPDATE leaves a loser without the row's lock.
     IF p_expected > 0 THEN
         UPDATE {{schema}}.streams s
@@ -192,15 +195,11 @@ BEGIN
     RETURN ROW(v_outcome, NULL, v_at, NULL)::{{schema}}.append_answer;
 END $$;
 
--- append writes the events of one stream, or nothing, and says which.
-CREATE FUNCTION {{schema}}.append(
-    p_stream text, p_expected bigint, p_project text,
-    p_ids uuid[], p_types text[], p_schema_versions integer[], p_occurred timestamptz[], p_data text[], p_metadata text[],
-    p_ids_since timestamptz, p_in_tx boolean, p_max_skew interval, p_now timestamptz)
-RETURNS {{schema}}.append_answer LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+-- append_at is append at a time that append_many has chosen. Nobody else may call it.
+DO $$
 BEGIN
-    RETURN {{schema}}.append_at(p_stream, p_expected, p_project, p_ids, p_types, p_schema_versions, p_occurred, p_data, p_metadata,
-                                p_ids_since, p_in_tx, p_max_skew, {{schema}}.own_clock(p_now));
+    EXECUTE regexp_replace(replace(pg_get_functiondef('{{schema}}.append'::regproc), '{{schema}}.own_clock(p_now)', 'p_now'),
+        '\.append\(', '.append_at(');
 END $$;
 
 -- insert_events writes events, each at the next position, in their order, and returns the positions. p_of names the stream of
@@ -285,30 +284,37 @@ SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_has
 DECLARE
     v_month timestamptz;
     v_since boolean; -- some id may have been used in an earlier month
-    v_new   text[];
+    v_found integer[];
+    v_heads bigint[];
     v_fence bigint;
 BEGIN
     -- 1 head, 2 recorded_at: who is ahead of this clock, or may be repeating an append of another month, goes alone.
     o_recorded_at := coalesce({{schema}}.own_clock(p_now), clock_timestamp());
     v_month := date_trunc('month', o_recorded_at AT TIME ZONE 'UTC') AT TIME ZONE 'UTC';
     v_since := p_ids_since < v_month;
-    SELECT array_agg(CASE WHEN h.version IS NULL AND r.expected IN (0, -2) THEN 0
-                          WHEN (r.expected = h.version OR r.expected < 0) AND h.last_recorded_at <= o_recorded_at
-                               AND NOT (v_since AND h.first_recorded_at < v_month) THEN h.version END ORDER BY r.n)
-      INTO o_heads
-      FROM unnest(p_streams, p_expected) WITH ORDINALITY AS r (stream, expected, n)
-      LEFT JOIN LATERAL (SELECT s.version, s.last_recorded_at, s.first_recorded_at FROM {{schema}}.streams s
-                          WHERE s.stream_id = r.stream FOR UPDATE SKIP LOCKED) AS h ON true;
-    IF 0 = ANY (o_heads) THEN
+    WITH moved AS (
+        UPDATE {{schema}}.streams s SET version = r.version + r.count, last_recorded_at = o_recorded_at
+          FROM (SELECT h.stream_id, h.version, r.count, r.n
+                  FROM unnest(p_streams, p_expected, p_counts) WITH ORDINALITY AS r (stream, expected, count, n)
+                 CROSS JOIN LATERAL (SELECT * FROM {{schema}}.streams s WHERE s.stream_id = r.stream FOR UPDATE SKIP LOCKED) AS h
+                 WHERE (r.expected = h.version OR r.expected < 0) AND h.last_recorded_at <= o_recorded_at
+                   AND NOT (v_since AND h.first_recorded_at < v_month)) AS r
+         WHERE s.stream_id = r.stream_id
+        RETURNING r.n::integer, r.version)
+    SELECT array_agg(m.n), array_agg(m.version) INTO v_found, v_heads FROM moved m;
+    o_heads := array_fill(NULL::bigint, ARRAY[cardinality(p_streams)]);
+    FOR i IN 1 .. coalesce(cardinality(v_found), 0) LOOP
+        o_heads[v_found[i]] := v_heads[i];
+    END LOOP;
+    IF cardinality(v_found) IS DISTINCT FROM cardinality(p_streams) AND (0 = ANY (p_expected) OR -2 = ANY (p_expected)) THEN
         WITH made AS (
             INSERT INTO {{schema}}.streams AS s (stream_id, project_id, version, first_recorded_at, last_recorded_at)
             SELECT r.stream, r.project, r.count, o_recorded_at, o_recorded_at
-              FROM unnest(p_streams, p_projects, p_counts, o_heads) AS r (stream, project, count, head)
-             WHERE r.head = 0
+              FROM unnest(p_streams, p_projects, p_counts, p_expected, o_heads) AS r (stream, project, count, expected, head)
+             WHERE r.head IS NULL AND r.expected IN (0, -2)
             ON CONFLICT (stream_id) DO NOTHING
             RETURNING s.stream_id)
-        SELECT coalesce(array_agg(m.stream_id), '{}') INTO v_new FROM made m;
-        SELECT array_agg(CASE WHEN r.head > 0 OR r.stream = ANY (v_new) THEN r.head END ORDER BY r.n)
+        SELECT array_agg(CASE WHEN r.head IS NULL AND r.stream IN (SELECT m.stream_id FROM made m) THEN 0 ELSE r.head END ORDER BY r.n)
           INTO o_heads FROM unnest(p_streams, o_heads) WITH ORDINALITY AS r (stream, head, n);
     END IF;
     IF (0 <= ANY (o_heads)) IS NOT TRUE THEN
@@ -318,20 +324,18 @@ BEGIN
     v_fence := {{schema}}.take_fence(false);
     -- 4 month
     IF NOT EXISTS (SELECT FROM {{schema}}.months m WHERE m.month = (v_month AT TIME ZONE 'UTC')::date AND m.state = 'open') THEN
-        DELETE FROM {{schema}}.streams s WHERE s.stream_id = ANY (v_new);
-        o_heads := NULL;
-        RETURN;
+        RAISE EXCEPTION 'the month is not open' USING ERRCODE = 'HS006'; -- each goes alone, and finds out why
     END IF;
-    UPDATE {{schema}}.streams s SET version = r.head + r.count, last_recorded_at = o_recorded_at
-      FROM unnest(p_streams, p_counts, o_heads) AS r (stream, count, head)
-     WHERE s.stream_id = r.stream AND r.head > 0;
     -- 5 positions, 6 insert
-    o_positions := {{schema}}.insert_events(v_fence, o_recorded_at, p_streams,
-        ARRAY(SELECT r.head - r.before FROM unnest(o_heads, p_before) WITH ORDINALITY AS r (head, before, n) ORDER BY r.n),
+    FOR i IN 1 .. cardinality(o_heads) LOOP
+        v_heads[i] := o_heads[i] - p_before[i];
+    END LOOP;
+    o_positions := {{schema}}.insert_events(v_fence, o_recorded_at, p_streams, v_heads,
         p_of, p_ids, p_types, p_schema_versions, p_occurred, p_data, p_metadata);
 END $$;
 
 -- These write with their owner's rights: whoever may, is told so by a GRANT.
+REVOKE EXECUTE ON FUNCTION {{schema}}.append_at FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION
     {{schema}}.append(text, bigint, text, uuid[], text[], integer[], timestamptz[], text[], text[], timestamptz, boolean, interval, timestamptz),
     {{schema}}.append_many(text[], bigint[], text[], integer[], uuid[], text[], integer[], timestamptz[], text[], text[], timestamptz, interval, timestamptz),
