@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -150,6 +151,15 @@ type eventSource struct {
 	done int // events of the month
 }
 
+// discussionBegun is the id of a discussion that was begun then: it holds the time, as every id does that is made when needed.
+func discussionBegun(at time.Time) eventstore.StreamID {
+	id := newID()
+	var ms [8]byte
+	binary.BigEndian.PutUint64(ms[:], uint64(at.UnixMilli()))
+	copy(id[:6], ms[2:])
+	return eventstore.StreamID("discussion-" + id.String())
+}
+
 func (s *eventSource) begin(month time.Time, step time.Duration) {
 	s.from, s.step, s.done = month, step, 0
 }
@@ -162,9 +172,9 @@ func (s *eventSource) next() ([]any, error) {
 	at := s.done % (abreast * s.length) // in a group of streams that are written at the same time
 	if at == 0 {
 		for i := range abreast {
-			stream := focusgroup.NewDiscussionID()
-			s.streams = append(s.streams, stream)
 			group := s.from.Add(time.Duration(s.done) * s.step)
+			stream := discussionBegun(group)
+			s.streams = append(s.streams, stream)
 			last := group.Add(time.Duration((s.length-1)*abreast+i) * s.step)
 			s.heads = append(s.heads, []any{string(stream), "project-7", s.length, group.Add(time.Duration(i) * s.step), last})
 		}

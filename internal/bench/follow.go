@@ -68,7 +68,7 @@ func followed(ctx context.Context, w *world, name string, callers int,
 	if err != nil {
 		return figures{}, err
 	}
-	ours, raw, closePools, err := appendLoad{callers, 1}.writers(ctx, t)
+	ours, raw, closePools, err := appendLoad{callers: callers, batch: 1}.writers(ctx, t)
 	if err != nil {
 		return figures{}, err
 	}
@@ -210,7 +210,7 @@ func poll(ctx context.Context, w *world, name string, polls int) (figures, error
 	if err != nil {
 		return figures{}, err
 	}
-	ours, raw, closePools, err := appendLoad{1, 1}.writers(ctx, t)
+	ours, raw, closePools, err := appendLoad{callers: 1, batch: 1}.writers(ctx, t)
 	if err != nil {
 		return figures{}, err
 	}

@@ -82,6 +82,27 @@ SELECT nextval('{{raw}}.positions'), clock_timestamp(), $1, $2 + e.n, e.id, 'res
 	}
 }
 
+// headWrite is what any head row costs: the shortest statement that moves one of the log's with a compare-and-set and
+// inserts one event, without a fence, a month's state, a retry's answer or a right of its own.
+func (r rawLog) headWrite(pool *pgxpool.Pool, log string) write {
+	begin := strings.ReplaceAll(`INSERT INTO {{log}}.streams VALUES ($1, NULL, 0, clock_timestamp(), clock_timestamp())`, "{{log}}", log)
+	one := strings.ReplaceAll(r.sql(`
+WITH head AS (
+  UPDATE {{log}}.streams SET version = version + 1, last_recorded_at = greatest(last_recorded_at, clock_timestamp())
+   WHERE stream_id = $1 AND version = $2 RETURNING version, last_recorded_at)
+INSERT INTO {{log}}.events ({{columns}})
+SELECT nextval('{{log}}.events_position_seq'), last_recorded_at, $1, version, $3, 'response', 1, last_recorded_at, $4, '{}' FROM head`), "{{log}}", log)
+	return func(ctx context.Context, stream eventstore.StreamID, last eventstore.Version, batch []focusgroup.Response) error {
+		if last == 0 {
+			if _, err := pool.Exec(ctx, begin, string(stream)); err != nil {
+				return err
+			}
+		}
+		_, err := pool.Exec(ctx, one, string(stream), int64(last), newID(), batch[0])
+		return err
+	}
+}
+
 // copy writes a recording with one COPY. Its client counts the positions: COPY calls no nextval.
 func (r rawLog) copy(ctx context.Context, pool *pgxpool.Pool, position *int64, source *recording) error {
 	rows := pgx.CopyFromFunc(func() ([]any, error) {
