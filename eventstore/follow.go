@@ -17,47 +17,54 @@ import (
 // with its error: go on after the last position yielded. In a store of [Store.WithTx] the error is [ErrNoPool].
 func (s *Store) Follow(ctx context.Context, after Position, filter Filter) iter.Seq2[Recorded, error] {
 	return func(yield func(Recorded, error) bool) {
-		if s.pool == nil {
-			yield(Recorded{}, ErrNoPool)
-			return
-		}
-		reader, err := s.newLogReader(after, filter)
-		if err != nil {
-			yield(Recorded{}, err)
-			return
-		}
-		var delivered *place
-		deliver := func(event Recorded, err error) bool {
-			if err == nil {
-				delivered = &place{position: event.Position, eventID: event.ID, recordedAt: event.RecordedAt}
-			}
-			return yield(event, err)
-		}
-		for {
-			changed := s.news.subscribe() // before the survey: an append that ends during it must not be missed
-			found, err := reader.survey(ctx)
-			if err == nil && delivered != nil && !reader.started.IsZero() && !found.started.Equal(reader.started) {
-				err = s.checkEvent(ctx, *delivered)
-			}
-			reader.started = found.started
-			if err != nil {
-				yield(Recorded{}, err)
-				return
-			}
-			if len(reader.segments) > 0 {
-				if !s.drain(ctx, reader, deliver) {
-					return
+		s.follow(ctx, after, filter, func(err error) { yield(Recorded{}, err) }, func(reader *logReader, delivered *place) bool {
+			return s.drain(ctx, reader, func(event Recorded, err error) bool {
+				if err == nil {
+					*delivered = place{position: event.Position, eventID: event.ID, recordedAt: event.RecordedAt}
 				}
-				continue
-			}
-			changed = s.news.observe(found.settled, changed)
-			if err := s.news.wait(ctx, changed, s.config.PollInterval, func(ctx context.Context) (Position, error) {
-				found, err := s.settled(ctx, reader.cursor)
-				return found.settled, err
-			}); err != nil {
-				yield(Recorded{}, err)
+				return yield(event, err)
+			})
+		})
+	}
+}
+
+// follow drains what is there, waits for more, and so on, until drain says that the loop is over. drain notes the event
+// that it has delivered last.
+func (s *Store) follow(ctx context.Context, after Position, filter Filter, fail func(error), drain func(*logReader, *place) bool) {
+	if s.pool == nil {
+		fail(ErrNoPool)
+		return
+	}
+	reader, err := s.newLogReader(after, filter)
+	if err != nil {
+		fail(err)
+		return
+	}
+	var delivered place
+	for {
+		changed := s.news.subscribe() // before the survey: an append that ends during it must not be missed
+		found, err := reader.survey(ctx)
+		if err == nil && delivered.position > 0 && !reader.started.IsZero() && !found.started.Equal(reader.started) {
+			err = s.checkEvent(ctx, delivered)
+		}
+		reader.started = found.started
+		if err != nil {
+			fail(err)
+			return
+		}
+		if len(reader.segments) > 0 {
+			if !drain(reader, &delivered) {
 				return
 			}
+			continue
+		}
+		changed = s.news.observe(found.settled, changed)
+		if err := s.news.wait(ctx, changed, s.config.PollInterval, func(ctx context.Context) (Position, error) {
+			found, err := s.settled(ctx, reader.cursor)
+			return found.settled, err
+		}); err != nil {
+			fail(err)
+			return
 		}
 	}
 }

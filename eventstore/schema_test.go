@@ -191,7 +191,7 @@ func TestHealth(t *testing.T) {
 	require.NoError(t, err)
 	require.WithinDuration(t, time.Now(), health.ServerTime, 5*time.Minute)
 	health.ServerTime = time.Time{}
-	require.Equal(t, eventstore.Health{Reachable: true, SchemaVersion: 4, MonthReady: true, MonthAhead: true, Settled: receipt.Position(), Last: receipt.Position()}, health)
+	require.Equal(t, eventstore.Health{Reachable: true, SchemaVersion: 5, MonthReady: true, MonthAhead: true, Settled: receipt.Position(), Last: receipt.Position()}, health)
 
 	tx, err := log.Pool.Begin(ctx)
 	require.NoError(t, err)

@@ -151,6 +151,9 @@ func (s *Store) WithTx(tx pgx.Tx) *Store {
 // Schema is the schema the log lives in.
 func (s *Store) Schema() string { return s.config.Schema }
 
+// Pool is the pool that the store was made with; nil if it was made without one, or by [Store.WithTx].
+func (s *Store) Pool() *pgxpool.Pool { return s.pool }
+
 // Codec is the codec of the store's Config; nil if it has none.
 func (s *Store) Codec() *Codec { return s.config.Codec }
 

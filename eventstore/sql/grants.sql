@@ -18,14 +18,14 @@ BEGIN
     PERFORM set_config('lock_timeout', c_lock_timeout, true);
 
     REVOKE ALL ON {{schema}}.events, {{schema}}.streams, {{schema}}.months, {{schema}}.settled, {{schema}}.settings,
-                  {{schema}}.imports, {{schema}}.import_skips, {{schema}}.migrations FROM {{role}};
+                  {{schema}}.imports, {{schema}}.import_skips, {{schema}}.migrations, {{schema}}.checkpoints FROM {{role}};
     REVOKE ALL ON SEQUENCE {{schema}}.events_position_seq FROM {{role}};
     REVOKE ALL ON FUNCTION {{schema}}.append, {{schema}}.append_at, {{schema}}.append_many, {{schema}}.append_group,
                            {{schema}}.ensure_month, {{schema}}.settle, {{schema}}.make_month, {{schema}}.move_positions FROM {{role}};
 
     GRANT USAGE ON SCHEMA {{schema}} TO {{role}};
     GRANT SELECT ON {{schema}}.events, {{schema}}.streams, {{schema}}.months, {{schema}}.settled, {{schema}}.settings,
-                    {{schema}}.imports, {{schema}}.import_skips, {{schema}}.migrations TO {{role}};
+                    {{schema}}.imports, {{schema}}.import_skips, {{schema}}.migrations, {{schema}}.checkpoints TO {{role}};
     FOR v_leaf IN SELECT inhrelid FROM pg_inherits WHERE inhparent = '{{schema}}.events'::regclass LOOP
         EXECUTE format('REVOKE ALL ON %1$s FROM {{role}}; GRANT SELECT ON %1$s TO {{role}}', v_leaf);
     END LOOP;

@@ -1,0 +1,113 @@
+package projection
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/sight-platform/hindsight/eventstore"
+	"github.com/sight-platform/hindsight/internal/pg"
+)
+
+// Pause halts a projection, wherever it runs. When it returns, nothing of it is being written any more.
+func (r *Runner) Pause(ctx context.Context, name, reason string) error {
+	return r.control(ctx, name, func(tx pgx.Tx, p *projection) error {
+		return r.halt(ctx, tx, p, reason)
+	})
+}
+
+// halt marks the projection as paused, and takes the checkpoints from whoever works on them.
+func (r *Runner) halt(ctx context.Context, tx pgx.Tx, p *projection, reason string) error {
+	if err := r.setState(ctx, tx, p, Paused, reason); err != nil {
+		return err
+	}
+	_, err := tx.Exec(ctx, r.sql["fence_off"], p.spec.Name, p.spec.Version)
+	return err
+}
+
+// Resume lets a projection that is paused or stopped go on.
+func (r *Runner) Resume(ctx context.Context, name string) error {
+	return r.control(ctx, name, func(tx pgx.Tx, p *projection) error {
+		return r.setState(ctx, tx, p, Running, "")
+	})
+}
+
+// Reset empties a projection's tables and puts it back to the start of the log, from where it builds them again. What was
+// parked or skipped is forgotten. A projection that was running goes on at once.
+func (r *Runner) Reset(ctx context.Context, name string) error {
+	return r.control(ctx, name, func(tx pgx.Tx, p *projection) error {
+		if _, err := tx.Exec(ctx, r.sql["fence_off"], p.spec.Name, p.spec.Version); err != nil {
+			return err
+		}
+		tables := make([]string, 0, len(p.tables))
+		for _, table := range p.tables {
+			tables = append(tables, table)
+		}
+		if len(tables) > 0 {
+			if _, err := tx.Exec(ctx, `TRUNCATE `+strings.Join(tables, ", ")); err != nil {
+				return err
+			}
+		}
+		_, err := tx.Exec(ctx, r.sql["reset"], p.spec.Name, p.spec.Version)
+		return err
+	})
+}
+
+// Retry tries a key's parked events again now, or, with an empty key, all that are parked, however often they have failed.
+func (r *Runner) Retry(ctx context.Context, name, key string) error {
+	return r.control(ctx, name, func(tx pgx.Tx, p *projection) error {
+		var only *string
+		if key != "" {
+			only = &key
+		}
+		tag, err := tx.Exec(ctx, r.sql["retry"], name, p.spec.Version, only)
+		if err == nil && tag.RowsAffected() == 0 {
+			return ErrNotParked
+		}
+		return err
+	})
+}
+
+// Skip leaves a parked event out, for a reason that stays on record; those that wait behind it then go on. Only the first of a
+// key can be skipped. The worker that has the shard does it, soon.
+func (r *Runner) Skip(ctx context.Context, name string, at eventstore.Position, reason string) error {
+	if strings.TrimSpace(reason) == "" {
+		return &eventstore.InvalidError{Index: -1, Field: "reason", Reason: "is empty"}
+	}
+	return r.control(ctx, name, func(tx pgx.Tx, p *projection) error {
+		tag, err := tx.Exec(ctx, r.sql["skip"], name, p.spec.Version, position(at), reason)
+		if err == nil && tag.RowsAffected() == 0 {
+			return ErrNotParked
+		}
+		return err
+	})
+}
+
+// control runs f in a transaction that waits for no lock longer than a batch may take.
+func (r *Runner) control(ctx context.Context, name string, f func(tx pgx.Tx, p *projection) error) error {
+	p := r.find(name)
+	if p == nil {
+		return unknown(name)
+	}
+	err := pg.InTx(ctx, r.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, `SELECT set_config('lock_timeout', $1::text, true)`, strconv.FormatInt(2*r.config.Lease.Milliseconds(), 10)); err != nil {
+			return err
+		}
+		return f(tx, p)
+	})
+	if err != nil {
+		return fmt.Errorf("projection %s: %w", name, err)
+	}
+	return nil
+}
+
+func (r *Runner) setState(ctx context.Context, tx pgx.Tx, p *projection, state State, reason string) error {
+	tag, err := tx.Exec(ctx, r.sql["stop"], p.spec.Name, p.spec.Version, string(state), reason)
+	if err == nil && tag.RowsAffected() == 0 {
+		return ErrUnknown
+	}
+	return err
+}

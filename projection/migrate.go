@@ -1,0 +1,116 @@
+package projection
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/sight-platform/hindsight/eventstore"
+	"github.com/sight-platform/hindsight/internal/pg"
+)
+
+// Migrate makes what the projections need and is not there: the tables of this package, those of each projection's version,
+// and a place at the start of the log. Any number of processes may run it at once. Errors match [ErrShards] where a number of
+// shards was changed that cannot be now.
+func (r *Runner) Migrate(ctx context.Context) error {
+	line, err := schemaLine()
+	if err != nil {
+		return err
+	}
+	if err := r.store.CheckSchema(ctx); err != nil {
+		return err
+	}
+	have, err := line.Current(ctx, r.pool, r.store.Schema())
+	if err != nil {
+		return fmt.Errorf("checking schema %s: %w", r.store.Schema(), err)
+	}
+	if have < line.Version() { // a role without the right to create tables can run where there is nothing to create
+		if err := line.Run(ctx, r.pool, r.store.Schema()); err != nil {
+			return err
+		}
+	}
+	for _, p := range r.projections {
+		if err := r.register(ctx, p); err != nil {
+			return fmt.Errorf("registering projection %s: %w", p.spec.Name, err)
+		}
+	}
+	return nil
+}
+
+// register makes a projection's rows and tables in one transaction, or finds them there.
+func (r *Runner) register(ctx context.Context, p *projection) error {
+	var shards int
+	err := r.pool.QueryRow(ctx, r.sql["registered"], p.spec.Name, p.spec.Version).Scan(&shards)
+	switch {
+	case err == nil && shards == p.spec.Shards:
+		return nil
+	case err != nil && !errors.Is(err, pgx.ErrNoRows):
+		return err
+	}
+	return pg.InTx(ctx, r.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, r.sql["register_lock"]); err != nil {
+			return err
+		}
+		err := tx.QueryRow(ctx, r.sql["registered"], p.spec.Name, p.spec.Version).Scan(&shards)
+		switch {
+		case err == nil && shards == p.spec.Shards: // by another process meanwhile
+			return nil
+		case err == nil:
+			return r.reshard(ctx, tx, p)
+		case !errors.Is(err, pgx.ErrNoRows):
+			return err
+		}
+		return r.create(ctx, tx, p)
+	})
+}
+
+func (r *Runner) create(ctx context.Context, tx pgx.Tx, p *projection) error {
+	names := make([]string, len(p.spec.Tables))
+	for i, table := range p.spec.Tables {
+		names[i] = p.tables[table.Name]
+		if _, err := tx.Exec(ctx, fillTable(table.SQL, names[i])); err != nil {
+			return fmt.Errorf("creating table %s: %w", table.Name, err)
+		}
+		view := pgx.Identifier{r.store.Schema(), table.Name}.Sanitize()
+		var taken bool
+		if err := tx.QueryRow(ctx, `SELECT to_regclass($1) IS NOT NULL`, view).Scan(&taken); err != nil {
+			return err
+		}
+		if taken { // an earlier version serves
+			continue
+		}
+		if _, err := tx.Exec(ctx, `CREATE VIEW `+view+` AS SELECT * FROM `+names[i]); err != nil {
+			return fmt.Errorf("creating view %s: %w", table.Name, err)
+		}
+	}
+	_, err := tx.Exec(ctx, r.sql["register"], p.spec.Name, p.spec.Version, p.spec.Shards, names)
+	return err
+}
+
+// reshard deals the keys out anew, which is right only where every shard has done the same part of the log.
+func (r *Runner) reshard(ctx context.Context, tx pgx.Tx, p *projection) error {
+	rows, err := tx.Query(ctx, r.sql["reshard_look"], p.spec.Name, p.spec.Version)
+	if err != nil {
+		return err
+	}
+	type shard struct {
+		Position int64
+		Parked   int64
+	}
+	shards, err := pgx.CollectRows(rows, pgx.RowToStructByPos[shard])
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(shards, func(s shard) bool { return s.Position != shards[0].Position || s.Parked > 0 }) {
+		return fmt.Errorf("%w: from %d to %d, as they stand at different positions or have parked events; try again when they do not, or reset the projection",
+			ErrShards, len(shards), p.spec.Shards)
+	}
+	_, err = tx.Exec(ctx, r.sql["reshard"], p.spec.Name, p.spec.Version, p.spec.Shards, position(eventstore.Position(shards[0].Position)))
+	return err
+}
+
+func fillTable(sql, table string) string { return strings.ReplaceAll(sql, "{{table}}", table) }

@@ -1,0 +1,5 @@
+SELECT c.position, set_config('statement_timeout', $6::text, true), set_config('idle_in_transaction_session_timeout', $6::text, true)
+  FROM {{schema}}.checkpoints c JOIN {{schema}}.projections p USING (name, version)
+ WHERE c.name = $1::text AND c.version = $2::integer AND c.shard = $3::integer
+   AND c.epoch = $4::bigint AND c.position = $5::bigint AND p.state = 'running'
+   FOR UPDATE OF c

@@ -1,0 +1,1 @@
+DELETE FROM {{schema}}.projection_workers WHERE worker = $1::text
