@@ -31,7 +31,17 @@ func (s *Store) Append(ctx context.Context, id StreamID, expected Expected, even
 	if err != nil {
 		return Receipt{}, fmt.Errorf("append to %s: %w", id, err)
 	}
-	if s.group != nil {
+	switch {
+	case s.config.InTx.After != nil:
+		receipts, err := s.appendWithHooks(ctx, []*appendRequest{request}, func(ctx context.Context, in *Store) ([]Receipt, error) {
+			receipt, err := in.appendAlone(ctx, request, false)
+			return []Receipt{receipt}, err
+		})
+		if err != nil {
+			return Receipt{}, err
+		}
+		return receipts[0], nil
+	case s.group != nil:
 		return s.group.append(ctx, s, request)
 	}
 	return s.appendAlone(ctx, request, false)

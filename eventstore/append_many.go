@@ -27,12 +27,13 @@ func (s *Store) AppendMany(ctx context.Context, appends ...StreamAppend) ([]Rece
 		return nil, err
 	}
 	sorted := slices.SortedFunc(slices.Values(requests), func(a, b *appendRequest) int { return cmp.Compare(a.stream, b.stream) })
-	all := joinRequests(sorted)
-	receipts, err := s.appendUntilAnswered(ctx, sorted, false, func(ctx context.Context) ([]appendAnswer, error) {
-		return s.queryAnswers(ctx, s.sql.appendMany, all.streams, all.expected, all.projects, all.counts,
-			all.events.ids, all.events.types, all.events.schemaVersions, all.events.occurred, all.events.data, all.events.metadata,
-			all.since, s.config.MaxClockSkew.Microseconds(), s.clockTime())
-	})
+	write := func(ctx context.Context, s *Store) ([]Receipt, error) { return s.appendMany(ctx, sorted) }
+	var receipts []Receipt
+	if s.config.InTx.After != nil {
+		receipts, err = s.appendWithHooks(ctx, sorted, write)
+	} else {
+		receipts, err = write(ctx, s)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -41,6 +42,16 @@ func (s *Store) AppendMany(ctx context.Context, appends ...StreamAppend) ([]Rece
 		inOrder[slices.Index(requests, r)] = receipts[i]
 	}
 	return inOrder, nil
+}
+
+// appendMany runs append_many for requests that are sorted by stream.
+func (s *Store) appendMany(ctx context.Context, sorted []*appendRequest) ([]Receipt, error) {
+	all := joinRequests(sorted)
+	return s.appendUntilAnswered(ctx, sorted, false, func(ctx context.Context) ([]appendAnswer, error) {
+		return s.queryAnswers(ctx, s.sql.appendMany, all.streams, all.expected, all.projects, all.counts,
+			all.events.ids, all.events.types, all.events.schemaVersions, all.events.occurred, all.events.data, all.events.metadata,
+			all.since, s.config.MaxClockSkew.Microseconds(), s.clockTime())
+	})
 }
 
 func (s *Store) prepareMany(ctx context.Context, appends []StreamAppend) ([]*appendRequest, error) {

@@ -31,9 +31,21 @@ type Config struct {
 	PollInterval time.Duration
 	// PageSize is the number of events that readers fetch at a time. Defaults to 1,000.
 	PageSize int
+	// InTx joins the transaction of each append: see [InTx]. Defaults to none.
+	InTx InTx
 	// Clock replaces the database's clock for recorded_at. For tests: a log refuses it unless eventstoretest made it.
 	// Defaults to none.
 	Clock func() time.Time
+}
+
+// InTx is a pair of hooks in the transaction of each append, the caller's or one that is made for it. Inline projections use
+// it. A store with hooks does not share commits among concurrent appends, and refuses imports, which would pass them by.
+// Every store that appends to the log should have them. Both may be called concurrently; tx is theirs to write with.
+type InTx struct {
+	// Before runs first.
+	Before func(ctx context.Context, tx pgx.Tx, schema string) error
+	// After runs when the events are written: what it writes commits with them, and its error undoes them.
+	After func(ctx context.Context, tx pgx.Tx, schema string, events []Recorded) error
 }
 
 // Cipher is a pair of hooks around the stored bytes of a body, for encryption by key: erasing a key then erases what it

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"runtime/debug"
-	"slices"
 	"strconv"
 	"time"
 
@@ -140,10 +139,7 @@ func (w *worker) transaction(ctx context.Context, upTo eventstore.Position, f fu
 		if upTo == w.stored { // a parked event: the checkpoint is past it
 			return nil
 		}
-		tag, err := tx.Exec(ctx, w.sql["advance_checkpoint"], w.p.spec.Name, w.p.spec.Version, w.lease.Shard, w.lease.Epoch, position(w.stored), position(upTo))
-		if err == nil && tag.RowsAffected() != 1 {
-			err = errLost
-		}
+		_, err := tx.Exec(ctx, w.sql["advance_checkpoint"], w.p.spec.Name, w.p.spec.Version, w.lease.Shard, position(upTo))
 		return err
 	})
 	if err != nil {
@@ -157,7 +153,8 @@ func (w *worker) transaction(ctx context.Context, upTo eventstore.Position, f fu
 	return nil
 }
 
-// lock takes the checkpoint's row where it is this worker's, and limits how long a paused worker can keep it.
+// lock takes the checkpoint's row, to the end of the transaction, where the epoch and the position are this worker's: a
+// compare-and-set. It limits how long a paused worker can keep it.
 func (w *worker) lock(ctx context.Context, tx pgx.Tx) error {
 	rows, err := tx.Query(ctx, w.sql["lock_checkpoint"], w.p.spec.Name, w.p.spec.Version, w.lease.Shard, w.lease.Epoch,
 		position(w.stored), strconv.FormatInt(w.config.Lease.Milliseconds(), 10))
@@ -184,13 +181,4 @@ func (w *worker) tellBatch(events []eventstore.Recorded, started time.Time, err 
 		info.RecordedAt = events[n-1].RecordedAt
 	}
 	hook(info)
-}
-
-func collectPositions(rows pgx.Rows) ([]eventstore.Position, error) {
-	found, err := pgx.CollectRows(rows, pgx.RowTo[int64])
-	positions := make([]eventstore.Position, len(found))
-	for i, p := range found {
-		positions[i] = eventstore.Position(p)
-	}
-	return slices.Clip(positions), err
 }

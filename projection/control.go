@@ -24,6 +24,14 @@ func (r *Runner) halt(ctx context.Context, tx pgx.Tx, p *projection, reason stri
 	if err := r.setState(ctx, tx, p, Paused, reason); err != nil {
 		return err
 	}
+	return r.takeOff(ctx, tx, p)
+}
+
+// takeOff takes the projection from whoever works on it, workers and appends.
+func (r *Runner) takeOff(ctx context.Context, tx pgx.Tx, p *projection) error {
+	if _, err := tx.Exec(ctx, r.sql["inline_off"], p.spec.Name, p.spec.Version); err != nil {
+		return err
+	}
 	_, err := tx.Exec(ctx, r.sql["fence_off"], p.spec.Name, p.spec.Version)
 	return err
 }
@@ -39,7 +47,7 @@ func (r *Runner) Resume(ctx context.Context, name string) error {
 // parked or skipped is forgotten. A projection that was running goes on at once.
 func (r *Runner) Reset(ctx context.Context, name string) error {
 	return r.control(ctx, name, func(tx pgx.Tx, p *projection) error {
-		if _, err := tx.Exec(ctx, r.sql["fence_off"], p.spec.Name, p.spec.Version); err != nil {
+		if err := r.takeOff(ctx, tx, p); err != nil {
 			return err
 		}
 		tables := make([]string, 0, len(p.tables))
@@ -93,7 +101,12 @@ func (r *Runner) control(ctx context.Context, name string, f func(tx pgx.Tx, p *
 		return unknown(name)
 	}
 	err := pg.InTx(ctx, r.pool, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, `SELECT set_config('lock_timeout', $1::text, true)`, strconv.FormatInt(2*r.config.Lease.Milliseconds(), 10)); err != nil {
+		timeout := strconv.FormatInt(2*r.config.Lease.Milliseconds(), 10)
+		if p.spec.Inline { // no append is in flight, and the next ones see what is done here
+			if _, err := tx.Exec(ctx, r.sql["inline_alone"], timeout); err != nil {
+				return err
+			}
+		} else if _, err := tx.Exec(ctx, `SELECT set_config('lock_timeout', $1::text, true)`, timeout); err != nil {
 			return err
 		}
 		return f(tx, p)

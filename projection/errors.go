@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -71,17 +72,21 @@ func transient(err error) bool {
 	if errors.As(err, &marked) || errors.As(err, &network) {
 		return true
 	}
-	switch code := pg.Code(err); {
-	case code == pg.SerializationFailure, code == pg.DeadlockDetected, code == pg.LockNotAvailable:
+	const (
+		statementTimeout = "57014" // fewer events may do
+		readOnly         = "25006" // a standby that is being promoted
+		idleTransaction  = "25P03"
+	)
+	code := pg.Code(err)
+	switch code {
+	case pg.SerializationFailure, pg.DeadlockDetected, pg.LockNotAvailable, readOnly, idleTransaction:
 		return true
-	case code == "":
+	case "":
 		return errors.Is(err, pgx.ErrTxClosed)
-	case code == "57014": // a statement's timeout: fewer events may do
+	case statementTimeout:
 		return false
-	default: // connection, resources, operator, system
-		class := code[:2]
-		return class == "08" || class == "53" || class == "57" || class == "58" || code == "25006" || code == "25P03"
 	}
+	return slices.Contains([]string{"08", "53", "57", "58"}, code[:2]) // connection, resources, operator, system
 }
 
 func unknown(name string) error { return fmt.Errorf("%s: %w", name, ErrUnknown) }

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
@@ -158,11 +159,16 @@ func requireFold(t testing.TB, log *eventstoretest.Log, name string, without ...
 	}
 	rows, err := log.Pool.Query(t.Context(), fmt.Sprintf(`SELECT stream, events FROM %s.%s_count`, log.Schema(), name))
 	require.NoError(t, err)
-	found := map[string]int64{}
-	var stream string
-	var events int64
-	_, err = pgx.ForEachRow(rows, []any{&stream, &events}, func() error { found[stream] = events; return nil })
+	type count struct {
+		Stream string
+		Events int64
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[count])
 	require.NoError(t, err)
+	found := map[string]int64{}
+	for _, c := range list {
+		found[c.Stream] = c.Events
+	}
 	require.Equal(t, counts, found)
 }
 
@@ -196,3 +202,5 @@ func (f *failing) check(e eventstore.Recorded) error {
 	}
 	return nil
 }
+
+func mustID() uuid.UUID { return uuid.Must(uuid.NewV7()) }

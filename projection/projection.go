@@ -45,6 +45,8 @@ type Spec struct {
 	// Shards is how many workers can share its events, by a hash of Key. Each shard has events in order; between shards there
 	// is none. At most 64. Defaults to 1.
 	Shards int
+	// Inline makes each append apply its own events, in its own transaction: see [Inline]. It has one shard.
+	Inline bool
 	// Key is the ordering key: events of one key are applied in order, and wait behind a parked one. It is given stored
 	// events: Data is an [eventstore.Raw]. It must not depend on anything else. Defaults to the stream.
 	Key func(eventstore.Recorded) string
@@ -98,6 +100,8 @@ func (s Spec) validate() error {
 		return fail("Version", fmt.Sprintf("of %s is %d, they start at 1", s.Name, s.Version))
 	case s.Shards < 1 || s.Shards > maxShards:
 		return fail("Shards", fmt.Sprintf("of %s are %d, 1 to %d are allowed", s.Name, s.Shards, maxShards))
+	case s.Inline && s.Shards > 1:
+		return fail("Inline", "of "+s.Name+" does not go with several Shards")
 	case s.MaxParkedKeys < 1:
 		return fail("MaxParkedKeys", fmt.Sprintf("of %s is negative", s.Name))
 	case slices.Contains(s.Types, "") || slices.Contains(s.Categories, ""):

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -11,7 +13,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sight-platform/hindsight/eventstore"
-	"github.com/sight-platform/hindsight/eventstore/eventstoretest"
 	"github.com/sight-platform/hindsight/projection"
 )
 
@@ -195,8 +196,44 @@ func TestLeasesAreSpreadAndHandedOver(t *testing.T) {
 	requireFold(t, log, "tally")
 }
 
-// A worker whose lease has passed to another cannot write, however sure of it it is.
+// preparing stops in Prepare, once, until it may go on.
+type preparing struct {
+	tally
+	inside, goOn chan struct{}
+}
+
+func (p *preparing) Prepare(context.Context, *projection.Batch) error {
+	select {
+	case p.inside <- struct{}{}:
+		<-p.goOn
+	default:
+	}
+	return nil
+}
+
+// A worker whose shard has passed to another cannot write, however sure of it it is.
 func TestALostLeaseCannotWrite(t *testing.T) {
+	t.Parallel()
+	log := newLog(t)
+	ctx := testContext(t, time.Minute)
+	p := &preparing{inside: make(chan struct{}), goOn: make(chan struct{})}
+	runner := newRunner(t, log, quick(p))
+	running(t, runner)
+	last := appendTo(t, log, "a-1", "x")
+	<-p.inside // somebody else takes the shard over, as after the end of the lease, and has not written yet
+	_, err := log.Pool.Exec(ctx, strings.ReplaceAll(`
+WITH lease AS (UPDATE {{schema}}.projection_leases SET worker = 'other', epoch = epoch + 1, leased_until = now() + interval '1500 ms')
+UPDATE {{schema}}.checkpoints SET epoch = epoch + 1`, "{{schema}}", log.Schema()))
+	require.NoError(t, err)
+	close(p.goOn)
+	time.Sleep(500 * time.Millisecond)
+	require.Empty(t, tallied(t, log.Pool, log.Schema(), "tally"))
+	waitFor(t, runner, "tally", last.Position()) // when the other's lease has ended
+	requireFold(t, log, "tally")
+}
+
+// A transaction of a worker that is paused is ended by the server within a lease: who takes over need not wait for it.
+func TestAPausedTransactionIsEnded(t *testing.T) {
 	t.Parallel()
 	log := newLog(t)
 	ctx := testContext(t, time.Minute)
@@ -204,13 +241,15 @@ func TestALostLeaseCannotWrite(t *testing.T) {
 	slow := &tally{after: func(ctx context.Context, _ pgx.Tx, _ *projection.Batch) error {
 		select {
 		case inApply <- struct{}{}:
-			<-goOn
+			<-goOn // as if frozen
 		default:
 		}
 		return nil
 	}}
 	first := newRunner(t, log, quick(slow))
 	stop := running(t, first)
+	thaw := sync.OnceFunc(func() { close(goOn) })
+	t.Cleanup(thaw)
 	last := appendTo(t, log, "a-1", "x")
 	<-inApply // nothing is committed; somebody else takes the shard, as after the end of the lease
 	_, err := log.Pool.Exec(ctx, `UPDATE `+log.Schema()+`.projection_leases SET worker = 'other', epoch = epoch + 1, leased_until = now() + interval '2 s'`)
@@ -220,9 +259,13 @@ func TestALostLeaseCannotWrite(t *testing.T) {
 		_, err := log.Pool.Exec(ctx, `UPDATE `+log.Schema()+`.checkpoints SET epoch = epoch + 1`)
 		taken <- err
 	}()
-	time.Sleep(1500 * time.Millisecond) // longer than the lease: the idle transaction is ended by the server
-	require.NoError(t, <-taken)
-	close(goOn)
+	select { // the lease is a second
+	case err := <-taken:
+		require.NoError(t, err)
+	case <-time.After(5 * time.Second):
+		t.Fatal("whoever takes over waits for the transaction of a worker that is paused")
+	}
+	thaw()
 	require.Empty(t, tallied(t, log.Pool, log.Schema(), "tally"))
 	waitFor(t, first, "tally", last.Position()) // it takes the shard again when the other's lease has ended
 	requireFold(t, log, "tally")
@@ -256,5 +299,3 @@ func TestTransientErrorsParkNothing(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, parked)
 }
-
-var _ = eventstoretest.Collect

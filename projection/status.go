@@ -49,6 +49,20 @@ type ShardStatus struct {
 	ParkedEvents int
 }
 
+// statusRow is a row of sql/status.sql.
+type statusRow struct {
+	Name                     string
+	Version                  int
+	State                    State
+	Reason                   string
+	ChangedAt                time.Time
+	Shard                    int
+	Position                 int64
+	UpdatedAt                time.Time
+	Worker                   string
+	ParkedKeys, ParkedEvents int
+}
+
 // Status tells how the runner's projections are, whoever runs them.
 func (r *Runner) Status(ctx context.Context) ([]Status, error) {
 	settled, err := r.store.Settled(ctx)
@@ -60,34 +74,26 @@ func (r *Runner) Status(ctx context.Context) ([]Status, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the projections' status: %w", err)
 	}
-	var all []Status
-	var one Status
-	var shards int
-	var shard ShardStatus
-	var at int64
-	var worker *string
-	_, err = pgx.ForEachRow(rows, []any{
-		&one.Name, &one.Version, &shards, &one.State, &one.Reason, &one.ChangedAt,
-		&shard.Shard, &at, &shard.UpdatedAt, &worker, &shard.ParkedKeys, &shard.ParkedEvents,
-	}, func() error {
-		if n := len(all); n == 0 || all[n-1].Name != one.Name {
-			next := one
-			next.Position = eventstore.Position(at)
-			all = append(all, next)
-		}
-		s := &all[len(all)-1]
-		shard.Position, shard.Worker = eventstore.Position(at), ""
-		if worker != nil {
-			shard.Worker = *worker
-		}
-		s.Shards = append(s.Shards, shard)
-		s.Position = min(s.Position, shard.Position)
-		s.ParkedKeys += shard.ParkedKeys
-		s.ParkedEvents += shard.ParkedEvents
-		return nil
-	})
+	found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[statusRow])
 	if err != nil {
 		return nil, fmt.Errorf("reading the projections' status: %w", err)
+	}
+	var all []Status
+	for _, row := range found {
+		if n := len(all); n == 0 || all[n-1].Name != row.Name {
+			all = append(all, Status{
+				Name: row.Name, Version: row.Version, State: row.State, Reason: row.Reason, ChangedAt: row.ChangedAt.UTC(),
+				Position: eventstore.Position(row.Position),
+			})
+		}
+		s := &all[len(all)-1]
+		s.Shards = append(s.Shards, ShardStatus{
+			Shard: row.Shard, Position: eventstore.Position(row.Position), UpdatedAt: row.UpdatedAt.UTC(), Worker: row.Worker,
+			ParkedKeys: row.ParkedKeys, ParkedEvents: row.ParkedEvents,
+		})
+		s.Position = min(s.Position, eventstore.Position(row.Position))
+		s.ParkedKeys += row.ParkedKeys
+		s.ParkedEvents += row.ParkedEvents
 	}
 	for i := range all {
 		if err := r.measureLag(ctx, &all[i], settled); err != nil {

@@ -53,7 +53,8 @@ func (r *Runner) WaitFor(ctx context.Context, name string, at eventstore.Positio
 		var state State
 		var reason string
 		var done int64
-		err := r.pool.QueryRow(ctx, r.sql["state"], name, p.spec.Version).Scan(&state, &reason, &done)
+		var inline bool
+		err := r.pool.QueryRow(ctx, r.sql["state"], name, p.spec.Version).Scan(&state, &reason, &done, &inline)
 		switch {
 		case errors.Is(err, pgx.ErrNoRows), pg.Code(err) == pg.UndefinedTable: // nobody has run it yet
 			state, done = Running, 0
@@ -61,7 +62,7 @@ func (r *Runner) WaitFor(ctx context.Context, name string, at eventstore.Positio
 			return fmt.Errorf("waiting for %s: %w", name, err)
 		}
 		switch {
-		case eventstore.Position(done) >= at:
+		case eventstore.Position(done) >= at, inline:
 			return nil
 		case state != Running:
 			return &StoppedError{Name: name, Version: p.spec.Version, State: state, Reason: reason}

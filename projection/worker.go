@@ -6,7 +6,10 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/sight-platform/hindsight/eventstore"
+	"github.com/sight-platform/hindsight/internal/pg"
 )
 
 // worker works on one shard under one lease. It runs in one goroutine, so what it knows of the shard changes in one place.
@@ -24,8 +27,11 @@ type worker struct {
 	cursor eventstore.Position // done so far: stored, or later where nothing had to be written
 	size   int                 // events that the next batch may have
 	parked map[string]bool     // keys
-	due    time.Time           // when to look at the parked ones again
-	noted  time.Time           // when the checkpoint was last moved
+	inline bool                // the appends do the work
+
+	handOver time.Time // when to try to make them do it
+	due      time.Time // when to look at the parked ones again
+	noted    time.Time // when the checkpoint was last moved
 }
 
 func newWorker(r *Runner, p *projection, l lease, f *feed, cancel context.CancelFunc) *worker {
@@ -104,19 +110,31 @@ func (w *worker) adopt(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	found, err := collectPositions(rows)
+	type place struct {
+		Position eventstore.Position
+		Inline   bool
+	}
+	found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[place])
 	switch {
 	case err != nil:
 		return err
 	case len(found) == 0:
 		return errLost
 	}
-	w.stored, w.cursor = found[0], found[0]
+	w.stored, w.cursor = found[0].Position, found[0].Position
+	w.inline = found[0].Inline
 	return w.loadParked(ctx)
 }
 
 // step does a piece of work, or waits for some.
 func (w *worker) step(ctx context.Context) error {
+	if w.inline {
+		select {
+		case <-ctx.Done():
+		case <-w.ending:
+		}
+		return nil
+	}
 	if err := w.retryParked(ctx); err != nil {
 		return err
 	}
@@ -126,6 +144,12 @@ func (w *worker) step(ctx context.Context) error {
 	}
 	for _, chunk := range chunks {
 		if err := w.process(ctx, chunk); err != nil || w.stopping() {
+			return err
+		}
+	}
+	if w.p.spec.Inline && len(w.parked) == 0 && !time.Now().Before(w.handOver) {
+		w.handOver = time.Now().Add(handOverEvery)
+		if err := w.goInline(ctx); !errors.Is(err, errNotYet) && pg.Code(err) != pg.LockNotAvailable {
 			return err
 		}
 	}
@@ -140,6 +164,9 @@ func (w *worker) wait(ctx context.Context, changed <-chan struct{}) error {
 	pause := time.Hour
 	if len(w.parked) > 0 {
 		pause = time.Until(w.due)
+	}
+	if w.p.spec.Inline {
+		pause = min(pause, time.Until(w.handOver))
 	}
 	if w.cursor > w.stored {
 		pause = min(pause, time.Until(w.noted.Add(noteEvery)))

@@ -5,6 +5,7 @@ const (
 	appendSQL = "eventstore/schema/0002_append.sql"
 	settleSQL = "eventstore/schema/0003_settle.sql"
 	pkg       = "./eventstore"
+	projected = "./projection"
 )
 
 // mutants lists each mechanism with its guarantee's number first (eventstore/doc.go).
@@ -143,5 +144,41 @@ func mutants() []mutant {
 		{"11 ids of earlier months in a batch", appendSQL, []swap{
 			{"\n                   AND NOT (v_since AND h.first_recorded_at < v_month)) AS r", ") AS r"},
 		}, pkg, "TestWinnersAndRepetitionsOverAMonthEnd"},
+		{"P1 compare-and-set on the checkpoint", "projection/sql/lock_checkpoint.sql", []swap{
+			{" AND c.position = $5::bigint", " AND $5::bigint >= 0"},
+		}, projected, "TestALostAnswerToACommitAppliesNothingTwice"},
+		{"P1 checkpoint in the batch's transaction", "projection/apply.go", []swap{
+			{"tx.Exec(ctx, w.sql[\"advance_checkpoint\"], w.p.spec.Name, w.p.spec.Version, w.lease.Shard, position(upTo))\n\t\treturn err\n\t})", "w.pool.Exec(ctx, `SELECT 1`)\n\t\treturn err\n\t})\n\tif err == nil {\n\t\t_, err = w.pool.Exec(ctx, w.sql[\"advance_checkpoint\"], w.p.spec.Name, w.p.spec.Version, w.lease.Shard, position(upTo))\n\t}"},
+		}, projected, "TestALostAnswerToACommitAppliesNothingTwice"},
+		{"P3 epoch of the lease", "projection/sql/lock_checkpoint.sql", []swap{
+			{"c.epoch = $4::bigint", "$4::bigint > 0"},
+		}, projected, "TestALostLeaseCannotWrite"},
+		{"P3 a paused transaction is ended", "projection/sql/lock_checkpoint.sql", []swap{
+			{", set_config('idle_in_transaction_session_timeout', $6::text, true)", ""},
+		}, projected, "TestAPausedTransactionIsEnded"},
+		{"P5 later events wait behind a parked one", "projection/apply.go", []swap{
+			{"if len(w.parked) > 0 && w.parked[w.p.spec.Key(e)] {", "if false {"},
+		}, projected, "TestAPoisonEventDelaysItsStreamAlone"},
+		{"P6 no append is in flight when a projection goes inline", "projection/sql/inline_share.sql", []swap{
+			{"pg_advisory_xact_lock_shared('{{schema}}.projections'::regclass::oid::integer, 1)", "1"},
+		}, projected, "TestInlineTakesOverWhileOthersAppend"},
+		{"3 fence of an import", "eventstore/import_write.go", []swap{
+			{"fence: schema.SQL(`SELECT {{schema}}.take_fence(false)`)", "fence: schema.SQL(`SELECT {{schema}}.last_position()`)"},
+		}, pkg, "TestNoReaderSkipsAnImport"},
+		{"an import that was overtaken", "eventstore/sql/import_progress.sql", []swap{
+			{" AND batches = $2::bigint", " AND $2::bigint >= 0"},
+		}, pkg, "TestImportIsNotOvertakenUnnoticed"},
+		{"3 kept positions are undone with the transaction", "eventstore/schema/0004_import.sql", []swap{
+			{"    EXECUTE format('ALTER SEQUENCE {{schema}}.events_position_seq RESTART WITH %s', p_last);\n    PERFORM nextval('{{schema}}.events_position_seq');\n", "    PERFORM setval('{{schema}}.events_position_seq', p_last);\n"},
+		}, pkg, "TestKeptPositionsSurviveAFailedCommit"},
+		{"3 the last position of an earlier try", "eventstore/import_write.go", []swap{
+			{"	b.last = 0 //", "	//"},
+		}, pkg, "TestAKeptBatchThatAnotherRunWroteMovesNothing"},
+		{"3 positions are never moved back", "eventstore/schema/0004_import.sql", []swap{
+			{"    IF p_last <= v_last THEN\n", "    IF false THEN\n"},
+		}, pkg, "TestPositionsAreNeverMovedBack"},
+		{"3 a sequence that fell back and reached the same position", "eventstore/follow.go", []swap{
+			{"deadline := time.NewTimer(max(resurvey, longest))", "deadline := time.NewTimer(time.Hour)"},
+		}, pkg, "TestPositionsGivenOutAgainAreDelivered"},
 	}
 }

@@ -6,6 +6,7 @@ CREATE TABLE {{schema}}.projections (
     shards     integer NOT NULL CHECK (shards > 0),
     state      text NOT NULL DEFAULT 'running' CHECK (state IN ('running', 'paused', 'stopped')),
     reason     text NOT NULL DEFAULT '',
+    inline     boolean NOT NULL DEFAULT false, -- each append applies its own events; the checkpoint stands where that began
     tables     text[] NOT NULL DEFAULT '{}',
     changed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (name, version)

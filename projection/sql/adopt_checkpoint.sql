@@ -1,3 +1,4 @@
-UPDATE {{schema}}.checkpoints SET epoch = $4::bigint
- WHERE name = $1::text AND version = $2::integer AND shard = $3::integer AND epoch <= $4::bigint
-RETURNING position
+UPDATE {{schema}}.checkpoints c SET epoch = $4::bigint FROM {{schema}}.projections p
+ WHERE c.name = $1::text AND c.version = $2::integer AND c.shard = $3::integer AND c.epoch <= $4::bigint
+   AND (p.name, p.version) = (c.name, c.version)
+RETURNING c.position, p.inline
