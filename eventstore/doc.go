@@ -17,7 +17,8 @@
 //     once, in the same order live and in a rerun, per stream in version order; whatever commits late, rolls back,
 //     or is killed.
 //  4. No stranger in the way: a transaction that does not append, however long it is open, delays no reader and no writer.
-//  5. Time: recorded_at never falls within a stream, is one for an append, and is the database's.
+//  5. Time: recorded_at never falls within a stream, is one for an append, and is the database's. Imports keep the times
+//     that they are given.
 //  6. Bytes: a body is kept as it was written. The database refuses UPDATE, DELETE and TRUNCATE of events.
 //  7. Whole streams: a stream is read up to its head or the error says what is missing; never shorter.
 //  8. Refusal first: what breaks a limit is refused before the database is asked, by event and field, and nothing is

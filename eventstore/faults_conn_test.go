@@ -65,41 +65,52 @@ func (c *cutter) wrap(conn net.Conn) net.Conn {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.random.IntN(2) == 0 {
-		return &cutConn{Conn: conn, cutter: c, reads: c.random.IntN(2500), writes: unbounded}
+		return newCutConn(conn, c, c.random.IntN(2500), unbounded)
 	}
-	return &cutConn{Conn: conn, cutter: c, reads: unbounded, writes: c.random.IntN(12_000)}
+	return newCutConn(conn, c, unbounded, c.random.IntN(12_000))
 }
 
+// cutConn is read by two goroutines when pgx closes a connection whose answer somebody still waits for.
 type cutConn struct {
 	net.Conn
 	cutter        *cutter
-	reads, writes int // bytes left
+	reads, writes atomic.Int64 // bytes left
+}
+
+func newCutConn(conn net.Conn, cutter *cutter, reads, writes int) *cutConn {
+	c := &cutConn{Conn: conn, cutter: cutter}
+	c.reads.Store(int64(reads))
+	c.writes.Store(int64(writes))
+	return c
+}
+
+// spend takes bytes from those left, and returns how many of them there were.
+func spend(left *atomic.Int64, n int) int {
+	return n + int(min(0, max(left.Add(-int64(n)), -int64(n))))
 }
 
 func (c *cutConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
-	if n <= c.reads {
-		c.reads -= n
+	allowed := spend(&c.reads, n)
+	if allowed == n {
 		return n, err
 	}
 	// "appended", then "ready for a query, in no transaction": it was committed.
 	if bytes.Contains(b[:n], []byte("appended")) && bytes.HasSuffix(b[:n], []byte("Z\x00\x00\x00\x05I")) {
 		c.cutter.unread.Add(1)
 	}
-	n, c.reads = c.reads, 0
-	return n, c.cut()
+	return allowed, c.cut()
 }
 
 func (c *cutConn) Write(b []byte) (int, error) {
-	if len(b) <= c.writes {
-		c.writes -= len(b)
+	allowed := spend(&c.writes, len(b))
+	if allowed == len(b) {
 		return c.Conn.Write(b)
 	}
 	n := 0
-	if c.writes > 0 {
-		n, _ = c.Conn.Write(b[:c.writes])
+	if allowed > 0 {
+		n, _ = c.Conn.Write(b[:allowed])
 	}
-	c.writes = 0
 	return n, c.cut()
 }
 

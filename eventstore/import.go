@@ -42,8 +42,11 @@ type Imported struct {
 type ImportConfig struct {
 	// Name is what the import's bookmark is kept under. Defaults to none: a rerun begins at the start of the source.
 	Name string
-	// KeepPositions keeps Imported.Position: positions must grow and be above all that the log has taken. Appends wait
-	// while a batch is written. It needs the log's owner. Defaults to false: positions are assigned.
+	// KeepPositions keeps Imported.Position: positions must grow, be above all that the log has taken, and at most 1<<62.
+	// Appends wait while a batch is written, readers at its end. A READ COMMITTED transaction that has read where the log
+	// ends ([Store.Settled] or [Store.All] of [Store.WithTx]) and stays open makes the batch wait, and new readers for up to
+	// 0.1 s a try; after some ten seconds the error is [ErrSerialization]: run the import again. It needs the log's owner.
+	// Defaults to false: positions are assigned.
 	KeepPositions bool
 	// BatchEvents is the number of events a transaction, unless they come to 8 MB before. Readers see a batch at once,
 	// and are held back for no longer than one takes. Defaults to 5,000; at most 50,000.
@@ -60,6 +63,7 @@ const (
 	maxImportEvents     = 50_000
 	importBytes         = 8 << 20
 	maxImportNameBytes  = 200
+	maxKeptPosition     = 1 << 62 // leaves as many for what is appended afterwards
 )
 
 func (c ImportConfig) withDefaults() ImportConfig {
@@ -112,11 +116,14 @@ type ImportReport struct {
 //
 // An error about an event is an [*ImportError], which matches [ErrInvalid], [ErrUnknownType], [ErrCipher],
 // [ErrVersionGap], [ErrVersionDiffers], [ErrRecordedAt], [ErrClock], [ErrPositions], [ErrDuplicateID] or
-// [ErrMonthClosed]. Others match [ErrNotAllowed], [ErrImportOvertaken], [ErrSequence], [ErrMonthMissing], [ErrNoPool], or
-// [ErrOutcomeUnknown] where the connection ended in a commit. Nothing of the batch is then written (in the last case: all
-// or nothing of it); batches before it stay, as the report says. Lost races are repeated, some ten times; then [Retryable]
-// knows the error.
+// [ErrMonthClosed]. Others match [ErrNotAllowed], [ErrImportOvertaken], [ErrSequence], [ErrMonthMissing], [ErrNoPool],
+// [ErrSerialization], or [ErrOutcomeUnknown] where the connection ended in a commit. Nothing of the batch is then written
+// (in the last case: all or nothing of it); batches before it stay, as the report says. Lost races are repeated, some ten
+// times with pauses, those of making a month too; then [Retryable] knows the error.
 func (s *Store) Import(ctx context.Context, source ImportSource, config ImportConfig) (ImportReport, error) {
+	if s.config.InTx.After != nil {
+		return ImportReport{}, &InvalidError{Index: -1, Field: "Config.InTx", Reason: "would not see what an import writes: import through a store without it"}
+	}
 	run := &importRun{store: s, config: config.withDefaults(), batch: newImportBatch(), spare: newImportBatch()}
 	err := run.run(ctx, source)
 	if err != nil {
@@ -374,6 +381,9 @@ func (r *importRun) prepare(ctx context.Context, index int64, event Imported) er
 	}
 	if event.Version < 0 {
 		return &InvalidError{Field: "version", Reason: fmt.Sprintf("is %d, they start at 1", event.Version)}
+	}
+	if r.config.KeepPositions && event.Position > maxKeptPosition {
+		return &InvalidError{Field: "position", Reason: fmt.Sprintf("is %d, at most %d is allowed", event.Position, maxKeptPosition)}
 	}
 	if !event.RecordedAt.IsZero() {
 		event.RecordedAt = cutTime(event.RecordedAt)

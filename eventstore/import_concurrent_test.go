@@ -112,14 +112,7 @@ func TestImportWaitsForAnAppend(t *testing.T) {
 		importing <- err
 	}()
 	// Two different waiters: the first try has given up, and let go of free-1 meanwhile.
-	waiting := func() string {
-		var pid string
-		require.NoError(t, log.Pool.QueryRow(ctx, `SELECT coalesce(max(xact_start::text), '') FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%'||$1||'%'`, log.Schema()+`".streams AS s`).Scan(&pid))
-		return pid
-	}
-	var first string
-	require.Eventually(t, func() bool { first = waiting(); return first != "" }, 10*time.Second, 10*time.Millisecond)
-	require.Eventually(t, func() bool { now := waiting(); return now != "" && now != first }, 10*time.Second, 10*time.Millisecond)
+	awaitTwoTries(ctx, t, log, `".streams AS s`)
 	require.NoError(t, holder.Commit(ctx))
 	require.NoError(t, <-importing)
 	stream := eventstoretest.Collect(t, log.Stream(ctx, "held-1", 0))
@@ -128,13 +121,30 @@ func TestImportWaitsForAnAppend(t *testing.T) {
 	require.False(t, stream[1].RecordedAt.Before(stream[0].RecordedAt))
 }
 
+// awaitTwoTries waits until two transactions, one after the other, have waited for a lock with a statement of the log that
+// holds a text.
+func awaitTwoTries(ctx context.Context, t *testing.T, log testLog, text string) {
+	t.Helper()
+	var first, now string
+	for range 2 {
+		require.Eventually(t, func() bool { // not with require: it would end the condition's goroutine only
+			err := log.Pool.QueryRow(ctx, `
+SELECT coalesce(max(xact_start::text), '') FROM pg_stat_activity
+ WHERE wait_event_type = 'Lock' AND query LIKE '%' || $1 || '%'`, log.Schema()+text).Scan(&now)
+			return err == nil && now != "" && now != first
+		}, 20*time.Second, 10*time.Millisecond)
+		first = now
+	}
+}
+
 // An import has the append's last line of defence, too: a position below its fence is never written.
 func TestImportBelowItsFenceFails(t *testing.T) {
 	t.Parallel()
 	log := newLog(t, eventstore.Config{})
 	ctx := testContext(t, time.Minute)
 	log.exec(t, `ALTER SEQUENCE {{schema}}.events_position_seq CACHE 10`)
-	one := eventstoretest.Pool(t, log.Pool.Config().ConnString(), func(c *pgxpool.Config) { c.MinConns, c.MaxConns = 0, 1 })
+	// Direct: one session for all of the store's transactions, and for nobody else's.
+	one := eventstoretest.Pool(t, directURL(t), func(c *pgxpool.Config) { c.MinConns, c.MaxConns = 0, 1 })
 	store, err := eventstore.New(one, eventstore.Config{Schema: log.Schema(), Codec: noteCodec(t)})
 	require.NoError(t, err)
 	_, err = store.Import(ctx, sourceOf(imported("a-1", time.Time{}, "x")), eventstore.ImportConfig{}) // its session holds back 2 to 10
@@ -229,6 +239,9 @@ func TestNoReaderSkipsKeptPositions(t *testing.T) {
 	tries := 0
 	writing.Go(func() error {
 		for done := 0; done < batches; tries++ {
+			if tries == 100*batches {
+				return fmt.Errorf("%d batches in %d tries", done, tries)
+			}
 			last, err := lastPosition(ctx, log)
 			if err != nil {
 				return err
@@ -236,7 +249,7 @@ func TestNoReaderSkipsKeptPositions(t *testing.T) {
 			var events []eventstore.Imported
 			for i := range size {
 				event := imported(eventstore.StreamID(fmt.Sprintf("kept-%d", i)), time.Time{}, "x")
-				event.Position = last + 5 + eventstore.Position(i)
+				event.Position = last + 50 + eventstore.Position(i)
 				events = append(events, event)
 			}
 			_, err = log.Import(ctx, sourceOf(events...), eventstore.ImportConfig{KeepPositions: true})

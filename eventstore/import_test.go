@@ -291,10 +291,10 @@ func TestImportIsNotOvertakenUnnoticed(t *testing.T) {
 			n := 0
 			for event, err := range sourceOf(events...)(bookmark) {
 				if n++; n == 30 { // the first batch is being written
-					require.Eventually(t, func() bool {
+					require.Eventually(t, func() bool { // not with require: it would end the condition's goroutine only
 						var batches int
-						require.NoError(t, log.Pool.QueryRow(ctx, log.sql(`SELECT batches FROM {{schema}}.imports`)).Scan(&batches))
-						return batches == 1
+						err := log.Pool.QueryRow(ctx, log.sql(`SELECT batches FROM {{schema}}.imports`)).Scan(&batches)
+						return err == nil && batches == 1
 					}, 10*time.Second, 10*time.Millisecond)
 					_, err := log.Import(ctx, sourceOf(events...), config)
 					require.NoError(t, err)

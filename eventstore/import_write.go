@@ -65,6 +65,9 @@ func newImportQueries(schema pg.Schema) importQueries {
 const (
 	// importTries bounds the repetitions of a batch: months that were missing, deadlocks, locks not had in time.
 	importTries = 10
+	// Between tries, others get a turn: those who wait for what the batch locks, and the one it waits for. The pauses double.
+	firstImportPause   = 100 * time.Millisecond
+	longestImportPause = 2 * time.Second
 	// importSettings bound what others wait for: a wait for a lock, while the batch holds locks, and a client that stops in
 	// the middle of a batch, whose fence holds readers back. Its few rows of large tables are looked up by index, whatever
 	// size the tables had when that was planned.
@@ -79,25 +82,49 @@ type missingMonths []time.Time
 
 func (m missingMonths) Error() string { return fmt.Sprintf("%d months have no partition", len(m)) }
 
-// writeRepeatedly writes a batch, makes the months that it misses, and repeats it where it lost a race.
+func (m missingMonths) Is(target error) bool { return target == ErrMonthMissing }
+
+// writeRepeatedly writes a batch, makes the months that it misses, and repeats it where it, or the making, lost a race.
 func (r *importRun) writeRepeatedly(ctx context.Context, b *importBatch) (counts ImportCounts, err error) {
-	for range importTries {
+	pause := firstImportPause
+	for try := 1; ; try++ {
 		counts, err = r.write(ctx, b)
 		var missing missingMonths
-		switch {
-		case errors.As(err, &missing):
-			if err = r.makeMonths(ctx, missing); err != nil {
-				return counts, err
+		made := false
+		if errors.As(err, &missing) {
+			if failed := r.makeMonths(ctx, missing); failed != nil {
+				err = failed
+			} else {
+				made = true
 			}
-			err = missing
+		}
+		switch {
 		case err == nil:
 			r.store.news.poke()
 			return counts, nil
-		case ctx.Err() != nil || !Retryable(err):
+		case ctx.Err() != nil || !made && !Retryable(err):
 			return counts, err
+		case try == importTries:
+			return counts, lostRace(err)
+		case made: // nobody is in the way
+			continue
 		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return counts, fmt.Errorf("%w: %w", ctx.Err(), err)
+		}
+		pause = min(2*pause, longestImportPause)
 	}
-	return counts, err
+}
+
+// lostRace names an error that others caused.
+func lostRace(err error) error {
+	switch pg.Code(err) {
+	case pg.SerializationFailure, pg.DeadlockDetected, pg.LockNotAvailable:
+		return fmt.Errorf("%w: %w", ErrSerialization, err)
+	}
+	return err
 }
 
 func (r *ImportReport) add(c ImportCounts) {
@@ -124,6 +151,7 @@ func (r *importRun) makeMonths(ctx context.Context, months []time.Time) error {
 // write is one try: all of the batch in one transaction, in the order of the append protocol (doc.go).
 func (r *importRun) write(ctx context.Context, b *importBatch) (counts ImportCounts, err error) {
 	committing := false
+	b.last = 0 // an earlier try's: another run may have written the batch meanwhile
 	err = pg.InTx(ctx, r.store.pool, func(tx pgx.Tx) error {
 		now, err := r.lock(ctx, tx, b)
 		if err != nil {
@@ -164,6 +192,8 @@ func (r *importRun) write(ctx context.Context, b *importBatch) (counts ImportCou
 		err = fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
 	case pg.Code(err) == pg.UniqueViolation && strings.HasSuffix(pg.Constraint(err), "_event_id_key"):
 		err = r.duplicate(ctx, b, err)
+	case pg.Code(err) == pg.BelowFence: // something took positions past the locks that hold off appends
+		err = fmt.Errorf("%w: %w", ErrSequence, err)
 	}
 	return counts, err
 }

@@ -183,7 +183,7 @@ func (l *replicatedLog) awaitReplay(ctx context.Context, t *testing.T) {
 	t.Helper()
 	var end string
 	require.NoError(t, l.primaryPool.QueryRow(ctx, `SELECT pg_current_wal_lsn()::text`).Scan(&end))
-	for there := false; !there; {
+	for there := false; !there; time.Sleep(5 * time.Millisecond) { // the server replays with the processor we share
 		err := l.standbyPool.QueryRow(ctx, `SELECT coalesce(pg_last_wal_replay_lsn() >= $1::text::pg_lsn, false)`, end).Scan(&there)
 		require.NoError(t, err, "waiting for the standby")
 	}

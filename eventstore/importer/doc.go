@@ -26,6 +26,9 @@
 //   - Rows that were committed late, with a created_at before the bookmark, are not seen by the run that passed them. The
 //     look back at the end of that run or a later one finds them: [ErrLateRows], or TableConfig.TakeLate. Run it once more
 //     when the last writer of the table has stopped. Rows of months that are no longer online are not looked for.
+//   - An event that TakeLate wrote stands in the month in which it was taken. Once that month is no longer online while the
+//     one of created_at still is, the row seems late again, and TakeLate writes it twice: take months offline oldest
+//     first, and leave TakeLate off when the table is done.
 //   - A service that appends to a stream before the stream's rows are imported has placed its events first: the rows are
 //     older, and are refused ([eventstore.ErrRecordedAt]). Import first, then switch the service over.
 //   - A row without an id or a created_at, with a created_at that is no point in time, or with an id that another row has,

@@ -151,9 +151,10 @@ func (t *table) needed() []string {
 	return columns
 }
 
-// Pages are bounded by bytes: their size follows that of the rows.
+// Pages are to be of some 8 MB: their length follows the size of the rows before, and at most doubles, since those that
+// come may be larger.
 const (
-	firstPage = 1000
+	firstPage = 50
 	maxPage   = 5000
 	pageBytes = 8 << 20
 )
@@ -177,7 +178,7 @@ func (t *table) rows(ctx context.Context, after *key) iter.Seq2[Row, error] {
 			}
 			last := page[len(page)-1]
 			after = &key{at: last.CreatedAt, id: last.ID}
-			limit = max(1, min(maxPage, pageBytes*len(page)/max(bytes, 1)))
+			limit = max(1, min(2*limit, maxPage, pageBytes*len(page)/max(bytes, 1)))
 		}
 	}
 }

@@ -2,6 +2,7 @@ package importer_test
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -401,3 +402,33 @@ func TestTableOverOddConnections(t *testing.T) {
 		})
 	}
 }
+
+// A page may be read before anybody knows how large its rows are: it is short at first, and at most twice as long as the
+// one before.
+func TestPagesGrowSlowly(t *testing.T) {
+	t.Parallel()
+	s := newSource(t, memoryEvents)
+	s.exec(t, `
+INSERT INTO {{schema}}.memory_events
+SELECT md5('row ' || i)::uuid, 'x', to_jsonb(repeat('x', CASE WHEN i > 150 THEN 200000 ELSE 1 END)), timestamptz '2024-01-01' + i * interval '1 s', 1, 'p'
+  FROM generate_series(1, 400) AS i`)
+	limits := &limits{}
+	pool := eventstoretest.Pool(t, s.Pool.Config().ConnString(), func(c *pgxpool.Config) { c.ConnConfig.Tracer = limits })
+	config := sessions(s.Schema())
+	config.Map = func(_ importer.Row, event *eventstore.Imported) error { event.Skip = "a test"; return nil }
+	_, err := importer.FromTable(testContext(t), s.Store, pool, config)
+	require.NoError(t, err)
+	require.Equal(t, []any{50, 100, 200, 41, 41}, limits.seen)
+}
+
+// limits notes how many rows each page asks for.
+type limits struct{ seen []any }
+
+func (l *limits) TraceQueryStart(ctx context.Context, _ *pgx.Conn, query pgx.TraceQueryStartData) context.Context {
+	if strings.HasSuffix(query.SQL, "LIMIT $1::bigint") && strings.Contains(query.SQL, "t.*") {
+		l.seen = append(l.seen, query.Args[1]) // after the format of the result
+	}
+	return ctx
+}
+
+func (*limits) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}

@@ -97,7 +97,8 @@ func checkSharing(ctx context.Context, url string) error {
 	return nil
 }
 
-// runCommand runs the command in a process group of its own, so that all of it ends with us.
+// runCommand runs the command in a process group of its own: when we are told to end, all of the group is asked to, and what
+// is left of it when the command has ended is killed.
 func runCommand(ctx context.Context, command []string, settings ...string) error {
 	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
@@ -107,7 +108,11 @@ func runCommand(ctx context.Context, command []string, settings ...string) error
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 	cmd.WaitDelay = 10 * time.Second
-	if err := cmd.Run(); err != nil {
+	err := cmd.Run()
+	if ctx.Err() != nil && cmd.Process != nil {
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+	}
+	if err != nil {
 		return fmt.Errorf("%s: %w", strings.Join(command, " "), err)
 	}
 	return nil
