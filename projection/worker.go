@@ -142,7 +142,10 @@ func (w *worker) step(ctx context.Context) error {
 	if behind {
 		return w.catchUp(ctx)
 	}
-	for _, chunk := range chunks {
+	worked := len(chunks) > 0
+	for len(chunks) > 0 {
+		var chunk eventstore.Chunk
+		chunk, chunks = w.joined(chunks)
 		if err := w.process(ctx, chunk); err != nil || w.stopping() {
 			return err
 		}
@@ -153,10 +156,23 @@ func (w *worker) step(ctx context.Context) error {
 			return err
 		}
 	}
-	if len(chunks) > 0 {
+	if worked {
 		return nil
 	}
 	return w.wait(ctx, changed)
+}
+
+// joined makes the first chunks one, for one transaction.
+func (w *worker) joined(chunks []eventstore.Chunk) (first eventstore.Chunk, rest []eventstore.Chunk) {
+	if len(chunks) == 1 {
+		return chunks[0], nil
+	}
+	for len(chunks) > 0 && len(first.Events) < w.size {
+		first.Events = append(first.Events, chunks[0].Events...)
+		first.UpTo = chunks[0].UpTo
+		chunks = chunks[1:]
+	}
+	return first, chunks
 }
 
 // wait returns when there may be something to do.

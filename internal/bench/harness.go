@@ -26,6 +26,8 @@ type unit string
 const (
 	perSecond unit = "events/s" // more is better
 	millis    unit = "ms"       // less is better
+
+	queriesPerSecond unit = "queries/s" // less is better
 )
 
 // target is what a row must reach; the zero value is none.
