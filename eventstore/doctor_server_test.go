@@ -75,7 +75,8 @@ func doctorHidden(t *testing.T, server *roleServer) {
 	_, appender, reader := server.newLog(t, eventstore.Config{})
 	ctx := testContext(t, time.Minute)
 	importer := application(t, server.appender, "importer", "appender")
-	defer holdBack(t, appender, importer, "a-1")()
+	_, release := holdBack(t, appender, importer, "a-1")
+	defer release()
 	found := findings(t, reader.Store, eventstore.FindingSlowAppender)
 	require.Len(t, found, 1)
 	f := found[0]

@@ -25,9 +25,10 @@ func TestDoctorNamesWhoHoldsReadersBack(t *testing.T) {
 	log := newLog(t, eventstore.Config{})
 	log.append(t, "a-1", eventstore.NoStream, note{"1"})
 	importer, backfill := application(t, log.Pool, "importer", ""), application(t, log.Pool, "backfill", "")
-	holdBack(t, log, importer, "a-2")
+	importerPID, _ := holdBack(t, log, importer, "a-2")
 	log.append(t, "a-1", eventstore.AtVersion(1), note{"3"})
-	defer holdBack(t, log, backfill, "a-3")()
+	backfillPID, release := holdBack(t, log, backfill, "a-3")
+	defer release()
 	log.append(t, "a-1", eventstore.AtVersion(2), note{"5"})
 	var found []eventstore.Finding
 	require.Eventually(t, func() bool {
@@ -37,8 +38,8 @@ func TestDoctorNamesWhoHoldsReadersBack(t *testing.T) {
 	var role string
 	require.NoError(t, log.Pool.QueryRow(t.Context(), `SELECT current_user`).Scan(&role))
 	for i, want := range []eventstore.Finding{
-		{Application: "importer", PID: importer.pid(), Position: 1, Held: 4},
-		{Application: "backfill", PID: backfill.pid(), Position: 3, Held: 2},
+		{Application: "importer", PID: importerPID, Position: 1, Held: 4},
+		{Application: "backfill", PID: backfillPID, Position: 3, Held: 2},
 	} {
 		f := found[i]
 		require.Equal(t, want.Application, f.Application)
@@ -219,15 +220,16 @@ func TestDoctorFindsUnsafeSettings(t *testing.T) {
 	log.exec(t, one(log.Store, eventstore.FindingTestClock, "test_clock").Remedy)
 	require.Empty(t, findings(t, log.Store, eventstore.FindingTestClock))
 
-	session := func(name, value string) *eventstore.Store {
-		pool := eventstoretest.Pool(t, log.Pool.Config().ConnString(), func(c *pgxpool.Config) { c.ConnConfig.RuntimeParams[name] = value })
+	session := func(url, name, value string) *eventstore.Store {
+		pool := eventstoretest.Pool(t, url, func(c *pgxpool.Config) { c.ConnConfig.RuntimeParams[name] = value })
 		store, err := eventstore.New(pool, eventstore.Config{Schema: log.Schema()})
 		require.NoError(t, err)
 		return store
 	}
-	one(session("synchronous_commit", "off"), eventstore.FindingNotDurable, "synchronous_commit off")
+	// Direct: PgBouncer refuses a session that sets synchronous_commit; a DateStyle it hands on.
+	one(session(directURL(t), "synchronous_commit", "off"), eventstore.FindingNotDurable, "synchronous_commit off")
 	require.Empty(t, findings(t, log.Store, eventstore.FindingBadDateStyle))
-	one(session("datestyle", "German"), eventstore.FindingBadDateStyle, "German")
+	one(session(log.Pool.Config().ConnString(), "datestyle", "German"), eventstore.FindingBadDateStyle, "German")
 	var fsync string
 	require.NoError(t, log.Pool.QueryRow(ctx, `SHOW fsync`).Scan(&fsync))
 	require.Equal(t, fsync == "off", len(findings(t, log.Store, eventstore.FindingNotDurable)) == 1, "the tests' own server runs without")
@@ -312,8 +314,6 @@ func TestDoctorDoesNotWaitForLocks(t *testing.T) {
 // session is a program of its own: a connection with an application_name.
 type session struct{ *pgx.Conn }
 
-func (s session) pid() int { return int(s.PgConn().PID()) }
-
 func application(t *testing.T, pool *pgxpool.Pool, name, role string) session {
 	t.Helper()
 	config := pool.Config().ConnConfig.Copy()
@@ -327,15 +327,17 @@ func application(t *testing.T, pool *pgxpool.Pool, name, role string) session {
 	return session{conn}
 }
 
-// holdBack appends in a transaction of the session that it leaves open; the function returned rolls it back.
-func holdBack(t *testing.T, log testLog, s session, id eventstore.StreamID) func() {
+// holdBack appends in a transaction of the session that it leaves open; the function returned rolls it back. The server's
+// process is the transaction's: behind a pooler the session has none of its own.
+func holdBack(t *testing.T, log testLog, s session, id eventstore.StreamID) (pid int, release func()) {
 	t.Helper()
 	ctx := testContext(t, time.Minute)
 	tx, err := s.Begin(ctx)
 	require.NoError(t, err)
+	require.NoError(t, tx.QueryRow(ctx, `SELECT pg_backend_pid()`).Scan(&pid))
 	_, err = log.WithTx(tx).Append(ctx, id, eventstore.NoStream, note{"slow"})
 	require.NoError(t, err)
-	return func() { require.NoError(t, tx.Rollback(ctx)) }
+	return pid, func() { require.NoError(t, tx.Rollback(ctx)) }
 }
 
 // dropMonth is how a month's partition and its registry row vanish.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/sight-platform/hindsight/eventstore"
 	"github.com/sight-platform/hindsight/eventstore/eventstoretest"
+	"github.com/sight-platform/hindsight/internal/devdb"
 )
 
 // note is the payload of these tests.
@@ -32,6 +33,14 @@ func newLog(t testing.TB, config eventstore.Config) testLog {
 		config.Codec = noteCodec(t)
 	}
 	return testLog{eventstoretest.New(t, config)}
+}
+
+// directURL leads to the logs' database past the pooler, if there is one: for tests that need a session of their own.
+func directURL(t testing.TB) string {
+	t.Helper()
+	database, err := devdb.Shared(testContext(t, time.Minute))
+	require.NoError(t, err)
+	return database.DirectURL
 }
 
 func testContext(t testing.TB, timeout time.Duration) context.Context {

@@ -41,6 +41,26 @@ func (r *Runner) Migrate(ctx context.Context) error {
 	return nil
 }
 
+// Migrations returns the steps of this package's tables, for a program that runs migrations with a tool of its own, after
+// those of [eventstore.Migrations] for the same schema. The tables of projections are made by [Runner.Migrate] all the same.
+func Migrations(schema string) ([]eventstore.Migration, error) {
+	if _, err := eventstore.Migrations(schema); err != nil { // it checks the name
+		return nil, err
+	}
+	if schema == "" {
+		schema = eventstore.DefaultSchema
+	}
+	line, err := schemaLine()
+	if err != nil {
+		return nil, err
+	}
+	var out []eventstore.Migration
+	for _, step := range line.Export(schema) {
+		out = append(out, eventstore.Migration{Version: step.Version, Name: step.Name, SQL: step.SQL})
+	}
+	return out, nil
+}
+
 // register makes a projection's rows and tables in one transaction, or finds them there.
 func (r *Runner) register(ctx context.Context, p *projection) error {
 	var shards int

@@ -54,14 +54,15 @@ func (b *Batch) Upsert(ctx context.Context, tx pgx.Tx, table string, columns, ke
 	if err != nil {
 		return fmt.Errorf("writing to %s: %w", table, err)
 	}
-	arrays := make([]any, len(columns))
+	// Described first, in two round trips: only the server knows the types, and the transaction keeps the connection.
+	arrays := []any{pgx.QueryExecModeDescribeExec}
 	params := make([]string, len(columns))
 	for c := range columns {
 		values := make([]any, len(rows))
 		for i, row := range rows {
 			values[i] = row[c]
 		}
-		arrays[c], params[c] = values, fmt.Sprintf("$%d::%s[]", c+1, types[c])
+		arrays, params[c] = append(arrays, values), fmt.Sprintf("$%d::%s[]", c+1, types[c])
 	}
 	if _, err := tx.Exec(ctx, `INSERT INTO `+target+` (`+list+`) SELECT * FROM unnest(`+strings.Join(params, ", ")+`)`+tail, arrays...); err != nil {
 		return fmt.Errorf("writing to %s: %w", table, err)

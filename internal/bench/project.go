@@ -277,7 +277,9 @@ func visibleAfter(ctx context.Context, w *world, t *twin, ours *writers) ([]floa
 		err = runner.WaitFor(ctx, "facts", settled)
 	}
 	cancel()
-	<-done
+	if runErr := <-done; err == nil {
+		err = runErr
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -397,6 +399,7 @@ func (*queryCounter) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEnd
 func (*queryCounter) TraceBatchStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceBatchStartData) context.Context {
 	return ctx
 }
+
 func (c *queryCounter) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) {
 	c.queries.Add(1)
 }

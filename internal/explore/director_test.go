@@ -48,8 +48,9 @@ func newStage(t *testing.T, swaps ...explore.Swap) (context.Context, *stage) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	database, err := devdb.Shared(ctx)
 	require.NoError(t, err)
+	url := database.DirectURL // past a pooler: actors are sessions, known by their process, and the director's holds locks
 	s := &stage{schema: fmt.Sprintf("explore_test_%d", time.Now().UnixNano())}
-	s.admin, err = pgx.Connect(ctx, database.URL)
+	s.admin, err = pgx.Connect(ctx, url)
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		_, err := s.admin.Exec(context.WithoutCancel(ctx), `DROP SCHEMA IF EXISTS `+s.schema+` CASCADE`)
@@ -59,11 +60,11 @@ func newStage(t *testing.T, swaps ...explore.Swap) (context.Context, *stage) {
 	_, err = s.admin.Exec(ctx, fmt.Sprintf(counting, `"`+s.schema+`"`))
 	require.NoError(t, err)
 	require.NoError(t, explore.Install(ctx, s.admin, s.schema, countingPlaces(), swaps))
-	s.director, err = explore.NewDirector(ctx, database.URL, s.schema, "A", "B")
+	s.director, err = explore.NewDirector(ctx, url, s.schema, "A", "B")
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, s.director.Close(context.WithoutCancel(ctx))) })
 	for _, actor := range s.director.Actors() {
-		config, err := pgxpool.ParseConfig(database.URL)
+		config, err := pgxpool.ParseConfig(url)
 		require.NoError(t, err)
 		actor.Attach(config)
 		pool, err := pgxpool.NewWithConfig(ctx, config)

@@ -16,8 +16,12 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // mutant is a change of one file and the test that must notice it.
@@ -48,28 +52,36 @@ func main() {
 }
 
 func run(ctx context.Context, only string) error {
-	survived := 0
+	var survived atomic.Int64
 	ran := 0
+	atOnce, ctx := errgroup.WithContext(ctx)
+	atOnce.SetLimit(runtime.NumCPU()) // half of the time goes into compiling
 	for _, m := range mutants() {
 		if !strings.HasPrefix(m.name, only) {
 			continue
 		}
 		ran++
-		started := time.Now()
-		verdict, err := m.run(ctx)
-		if err != nil {
-			return fmt.Errorf("%s: %w", m.name, err)
-		}
-		fmt.Printf("%-44s %-42s %s (%.0f s)\n", m.name, m.test, verdict, time.Since(started).Seconds())
-		if verdict != killed {
-			survived++
-		}
+		atOnce.Go(func() error {
+			started := time.Now()
+			verdict, err := m.run(ctx)
+			if err != nil {
+				return fmt.Errorf("%s: %w", m.name, err)
+			}
+			fmt.Printf("%-56s %-44s %s (%.0f s)\n", m.name, m.test, verdict, time.Since(started).Seconds())
+			if verdict != killed {
+				survived.Add(1)
+			}
+			return nil
+		})
+	}
+	if err := atOnce.Wait(); err != nil {
+		return err
 	}
 	if ran == 0 {
 		return fmt.Errorf("no mutant's name begins with %q", only)
 	}
-	if survived > 0 {
-		return fmt.Errorf("%d of %d mutants survived", survived, ran)
+	if n := survived.Load(); n > 0 {
+		return fmt.Errorf("%d of %d mutants survived", n, ran)
 	}
 	fmt.Printf("%d mutants, each turns its test red\n", ran)
 	return nil
