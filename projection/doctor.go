@@ -41,7 +41,7 @@ func (r *Runner) Doctor(ctx context.Context) ([]eventstore.Finding, error) {
 		case Stopped:
 			add(FindingNotRunning, slog.LevelError, "%s stopped at %s: %s. Mend the cause, then call Resume.", name, s.ChangedAt.Format(time.RFC3339), s.Reason)
 		case Paused:
-			add(FindingNotRunning, slog.LevelWarn, "%s is paused since %s: %s. It is %d positions behind. Resume lets it go on.", name, s.ChangedAt.Format(time.RFC3339), s.Reason, s.Lag)
+			add(FindingNotRunning, slog.LevelWarn, "%s is paused since %s: %s. It is %d events behind. Resume lets it go on.", name, s.ChangedAt.Format(time.RFC3339), s.Reason, s.Lag)
 		case Running:
 			r.examineRunning(s, name, add)
 		}
@@ -69,7 +69,7 @@ func (r *Runner) examineRunning(s Status, name string, add func(eventstore.Findi
 				slowest = shard
 			}
 		}
-		add(FindingLag, slog.LevelWarn, "%s is %v behind, %d positions; the slowest is shard %d, held by %q, which last wrote at %s.",
+		add(FindingLag, slog.LevelWarn, "%s is %v behind, %d events; the slowest is shard %d, held by %q, which last wrote at %s.",
 			name, s.Behind.Round(time.Second), s.Lag, slowest.Shard, slowest.Worker, slowest.UpdatedAt.Format(time.RFC3339))
 	}
 }

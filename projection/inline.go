@@ -142,8 +142,9 @@ func (p *projection) batch(schema string, events []eventstore.Recorded) *Batch {
 
 const (
 	// handOverWait is how long appends may be held back by a projection that goes inline.
-	handOverWait  = 500 * time.Millisecond
-	handOverEvery = 250 * time.Millisecond
+	handOverWait    = 500 * time.Millisecond
+	handOverEvery   = 250 * time.Millisecond
+	noteInlineEvery = 5 * time.Second
 	// handOverEvents is how many events may be applied meanwhile.
 	handOverEvents = 1000
 )
@@ -186,6 +187,31 @@ func (w *worker) goInline(ctx context.Context) error {
 	w.stored, w.cursor, w.inline = upTo, upTo, true
 	w.progress.tell()
 	return nil
+}
+
+// watchInline waits, and moves the checkpoint now and then: it tells how much of the log nobody needs any more.
+func (w *worker) watchInline(ctx context.Context) error {
+	timer := time.NewTimer(noteInlineEvery)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-w.ending:
+		return nil
+	case <-timer.C:
+	}
+	settled, err := w.store.Settled(ctx)
+	if err != nil {
+		return err
+	}
+	var last *int64
+	if err := w.pool.QueryRow(ctx, w.sql["last_event"], position(settled)).Scan(&last); err != nil {
+		return err
+	}
+	if last == nil || eventstore.Position(*last) <= w.stored {
+		return nil
+	}
+	return w.transaction(ctx, eventstore.Position(*last), nil)
 }
 
 // rest reads the log after the cursor to its very end.

@@ -80,6 +80,10 @@ func TestInlineTakesOverWhileOthersAppend(t *testing.T) {
 	all := tallied(t, log.Pool, log.Schema(), "tally")
 	require.EqualValues(t, receipt.Position(), all[len(all)-1].Position)
 	require.NoError(t, runner.WaitFor(ctx, "tally", receipt.Position()))
+	status, err := runner.Status(ctx)
+	require.NoError(t, err)
+	require.True(t, status[0].Inline)
+	require.Zero(t, status[0].Lag)
 }
 
 // An inline projection that fails says so, and nothing is written: not by one append, one of many streams, or one in a

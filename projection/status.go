@@ -31,7 +31,9 @@ type Status struct {
 	Shards    []ShardStatus
 	// Position that all shards have come to.
 	Position eventstore.Position
-	// Lag is how far that is behind the settled end of the log, in positions: at most so many events of all types.
+	// Inline says that the appends do the work: it is never behind.
+	Inline bool
+	// Lag is how many settled events of all types are after Position; from 100,000 on, the difference of the positions.
 	Lag int64
 	// Behind is the age of the first event after Position that the projection wants; 0 without one.
 	Behind time.Duration
@@ -54,6 +56,7 @@ type statusRow struct {
 	Name                     string
 	Version                  int
 	State                    State
+	Inline                   bool
 	Reason                   string
 	ChangedAt                time.Time
 	Shard                    int
@@ -82,7 +85,7 @@ func (r *Runner) Status(ctx context.Context) ([]Status, error) {
 	for _, row := range found {
 		if n := len(all); n == 0 || all[n-1].Name != row.Name {
 			all = append(all, Status{
-				Name: row.Name, Version: row.Version, State: row.State, Reason: row.Reason, ChangedAt: row.ChangedAt.UTC(),
+				Name: row.Name, Version: row.Version, State: row.State, Inline: row.Inline, Reason: row.Reason, ChangedAt: row.ChangedAt.UTC(),
 				Position: eventstore.Position(row.Position),
 			})
 		}
@@ -103,8 +106,21 @@ func (r *Runner) Status(ctx context.Context) ([]Status, error) {
 	return all, nil
 }
 
+const countAtMost = 100_000
+
 func (r *Runner) measureLag(ctx context.Context, s *Status, settled eventstore.Position) error {
-	s.Lag = max(0, int64(settled-s.Position))
+	if s.Inline && s.State == Running {
+		s.Position = settled
+	}
+	if s.Position >= settled {
+		return nil
+	}
+	if err := r.pool.QueryRow(ctx, r.sql["count_events"], position(s.Position), position(settled), countAtMost).Scan(&s.Lag); err != nil {
+		return fmt.Errorf("counting what %s has still to do: %w", s.Name, err)
+	}
+	if s.Lag == countAtMost {
+		s.Lag = int64(settled - s.Position)
+	}
 	if s.Lag == 0 {
 		return nil
 	}

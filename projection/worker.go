@@ -129,11 +129,7 @@ func (w *worker) adopt(ctx context.Context) error {
 // step does a piece of work, or waits for some.
 func (w *worker) step(ctx context.Context) error {
 	if w.inline {
-		select {
-		case <-ctx.Done():
-		case <-w.ending:
-		}
-		return nil
+		return w.watchInline(ctx)
 	}
 	if err := w.retryParked(ctx); err != nil {
 		return err

@@ -1,0 +1,1 @@
+SELECT max(position) FROM {{schema}}.events WHERE position <= $1::bigint
