@@ -115,6 +115,37 @@ func TestCheckSchemaTellsOlderFromNewer(t *testing.T) {
 	require.ErrorIs(t, log.CheckSchema(ctx), eventstore.ErrSchemaMissing)
 }
 
+// A log whose tables are of an earlier version is told from a missing one, and Migrate brings it up to date with its events.
+func TestMigrateFromAnEarlierVersion(t *testing.T) {
+	t.Parallel()
+	log := newLog(t, eventstore.Config{})
+	ctx := t.Context()
+	schema := log.Schema() + "_older"
+	t.Cleanup(func() { log.exec(t, `DROP SCHEMA IF EXISTS `+schema+` CASCADE`) })
+	migrations, err := eventstore.Migrations(schema)
+	require.NoError(t, err)
+	conn, err := log.Pool.Acquire(ctx)
+	require.NoError(t, err)
+	defer conn.Release()
+	for _, m := range migrations[:len(migrations)-1] {
+		_, err := conn.Conn().PgConn().Exec(ctx, m.SQL).ReadAll()
+		require.NoError(t, err)
+	}
+	older, err := eventstore.New(log.Pool, eventstore.Config{Schema: schema, Codec: noteCodec(t)})
+	require.NoError(t, err)
+	_, err = older.Append(ctx, "a-1", eventstore.NoStream, note{"before"})
+	require.NoError(t, err)
+	err = older.CheckSchema(ctx)
+	require.ErrorIs(t, err, eventstore.ErrSchemaOlder)
+	var fault *eventstore.SchemaError
+	require.ErrorAs(t, err, &fault)
+	require.Equal(t, []int{len(migrations) - 1, len(migrations)}, []int{fault.Have, fault.Want})
+	require.NoError(t, older.Migrate(ctx))
+	require.NoError(t, older.CheckSchema(ctx))
+	require.Len(t, eventstoretest.Collect(t, older.Stream(ctx, "a-1", 0)), 1)
+	require.Equal(t, describe(t, log.Pool, log.Schema()), describe(t, log.Pool, schema))
+}
+
 // CheckSchema finds a sequence that would break guarantee 3.
 func TestCheckSchemaRefusesAnAlteredSequence(t *testing.T) {
 	t.Parallel()
