@@ -6,6 +6,7 @@ const (
 	settleSQL = "eventstore/schema/0003_settle.sql"
 	pkg       = "./eventstore"
 	projected = "./projection"
+	snapshots = "./snapshot"
 )
 
 // mutants lists each mechanism with its guarantee's number first (eventstore/doc.go).
@@ -162,6 +163,15 @@ func mutants() []mutant {
 		{"P6 no append is in flight when a projection goes inline", "projection/sql/inline_share.sql", []swap{
 			{"pg_advisory_xact_lock_shared('{{schema}}.projections'::regclass::oid::integer, 1)", "1"},
 		}, projected, "TestInlineTakesOverWhileOthersAppend"},
+		{"S1 digest of a snapshot", "snapshot/loader.go", []swap{
+			{"if string(digest) != string(l.digest(id, found.Version, event, state)) {", "if len(digest) == 0 {"},
+		}, snapshots, "TestSnapshotsThatAreNotUsed"},
+		{"S1 occurred time of a snapshot", "snapshot/sql/newest.sql", []swap{
+			{" AND occurred_to <= $8::timestamptz", " AND $8::timestamptz IS NOT NULL"},
+		}, snapshots, "TestEveryAsOfIsTheFoldFromZero"},
+		{"S3 what was settled then", "snapshot/asof.go", []swap{
+			{"	b.position = min(b.position, eventstore.Position(*settled))\n", ""},
+		}, snapshots, "TestWhatWasKnownNeverChanges"},
 		{"3 fence of an import", "eventstore/import_write.go", []swap{
 			{"fence: schema.SQL(`SELECT {{schema}}.take_fence(false)`)", "fence: schema.SQL(`SELECT {{schema}}.last_position()`)"},
 		}, pkg, "TestNoReaderSkipsAnImport"},

@@ -1,0 +1,244 @@
+package snapshot_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/sight-platform/hindsight/eventstore"
+	"github.com/sight-platform/hindsight/eventstore/eventstoretest"
+	"github.com/sight-platform/hindsight/snapshot"
+)
+
+// note is the payload of these tests.
+type note struct {
+	Text string `json:"text"`
+}
+
+// diary is a state that shows every event it was given.
+type diary struct {
+	Texts []string `json:"texts"`
+}
+
+func diaryFold() snapshot.Fold[diary] {
+	return snapshot.Fold[diary]{
+		Name: "diary", Version: 1,
+		New: func(eventstore.StreamID) diary { return diary{} },
+		Apply: func(d diary, e eventstore.Recorded) (diary, error) {
+			d.Texts = append(d.Texts, fmt.Sprintf("%d:%s", e.Version, e.Data.(note).Text))
+			return d, nil
+		},
+	}
+}
+
+func newLog(t testing.TB) *eventstoretest.Log {
+	t.Helper()
+	codec, err := eventstore.NewCodec(eventstore.Type[note]("note"))
+	require.NoError(t, err)
+	log := eventstoretest.New(t, eventstore.Config{Codec: codec})
+	require.NoError(t, snapshot.Migrate(t.Context(), log.Store))
+	return log
+}
+
+func newLoader(t testing.TB, log *eventstoretest.Log, fold snapshot.Fold[diary], config snapshot.Config) *snapshot.Loader[diary] {
+	t.Helper()
+	loader, err := snapshot.NewLoader(log.Store, fold, config)
+	require.NoError(t, err)
+	return loader
+}
+
+func write(t testing.TB, log *eventstoretest.Log, id eventstore.StreamID, n int) {
+	t.Helper()
+	events := make([]any, n)
+	for i := range events {
+		events[i] = note{fmt.Sprint(i)}
+	}
+	_, err := log.Append(t.Context(), id, eventstore.Any, events...)
+	require.NoError(t, err)
+}
+
+// Guarantee S1, whatever is asked: snapshots shorten the way and never change the answer.
+func TestEveryAsOfIsTheFoldFromZero(t *testing.T) {
+	t.Parallel()
+	log := newLog(t)
+	ctx := t.Context()
+	random := rand.New(rand.NewPCG(1, 2))
+	loader := newLoader(t, log, diaryFold(), snapshot.Config{Every: 3, Keep: 1000})
+	occurred := time.Now().UTC().Truncate(time.Microsecond)
+	for i := range 120 {
+		occurred = occurred.Add(time.Duration(random.IntN(2000)-500) * time.Millisecond) // people talk over each other
+		_, err := log.Append(ctx, "a-1", eventstore.Any, eventstore.Event{Data: note{fmt.Sprint(i)}, OccurredAt: occurred})
+		require.NoError(t, err)
+		if random.IntN(3) == 0 {
+			_, err := loader.Load(ctx, "a-1")
+			require.NoError(t, err)
+		}
+		if random.IntN(2) == 0 {
+			write(t, log, "b-1", 1)
+		}
+	}
+	events := eventstoretest.Collect(t, log.Stream(ctx, "a-1", 0))
+	fold := func(holds func(eventstore.Recorded) bool) diary {
+		d := diary{}
+		for _, e := range events {
+			if holds(e) {
+				d.Texts = append(d.Texts, fmt.Sprintf("%d:%s", e.Version, e.Data.(note).Text))
+			}
+		}
+		return d
+	}
+	used := 0
+	ask := func(at snapshot.At, holds func(eventstore.Recorded) bool) {
+		t.Helper()
+		found, err := loader.AsOf(ctx, "a-1", at)
+		require.NoError(t, err)
+		require.Equal(t, fold(holds), found.State, "%+v", at)
+		if found.Snapshot > 0 {
+			used++
+		}
+	}
+	for _, e := range events {
+		ask(snapshot.At{Version: e.Version}, func(o eventstore.Recorded) bool { return o.Version <= e.Version })
+		ask(snapshot.At{Position: e.Position}, func(o eventstore.Recorded) bool { return o.Position <= e.Position })
+		ask(snapshot.At{Recorded: e.RecordedAt}, func(o eventstore.Recorded) bool { return !o.RecordedAt.After(e.RecordedAt) })
+		ask(snapshot.At{Recorded: e.RecordedAt.Add(-time.Microsecond)}, func(o eventstore.Recorded) bool { return o.RecordedAt.Before(e.RecordedAt) })
+		ask(snapshot.At{Occurred: e.OccurredAt}, func(o eventstore.Recorded) bool { return !o.OccurredAt.After(e.OccurredAt) })
+		other := events[random.IntN(len(events))]
+		ask(snapshot.At{Recorded: e.RecordedAt, Occurred: other.OccurredAt}, func(o eventstore.Recorded) bool {
+			return !o.RecordedAt.After(e.RecordedAt) && !o.OccurredAt.After(other.OccurredAt)
+		})
+	}
+	require.Greater(t, used, len(events), "snapshots were used")
+	before, err := loader.AsOf(ctx, "a-1", snapshot.At{Recorded: events[0].RecordedAt.Add(-time.Second)})
+	require.NoError(t, err)
+	require.Zero(t, before.Version)
+	_, err = loader.AsOf(ctx, "a-1", snapshot.At{Recorded: time.Now().Add(time.Hour)})
+	require.ErrorIs(t, err, snapshot.ErrFuture)
+	_, err = loader.Load(ctx, "nobody-1")
+	require.ErrorIs(t, err, eventstore.ErrStreamNotFound)
+}
+
+// Guarantee S3: an append that was under way then, and commits later, does not change what was known.
+func TestWhatWasKnownNeverChanges(t *testing.T) {
+	t.Parallel()
+	log := newLog(t)
+	ctx := t.Context()
+	loader := newLoader(t, log, diaryFold(), snapshot.Config{})
+	write(t, log, "a-1", 2)
+	slow, err := log.Pool.Begin(ctx)
+	require.NoError(t, err)
+	defer func() { _ = slow.Rollback(context.WithoutCancel(ctx)) }()
+	receipt, err := log.WithTx(slow).Append(ctx, "a-1", eventstore.Any, note{"slow"})
+	require.NoError(t, err)
+	at := snapshot.At{Recorded: receipt.RecordedAt} // it bears this time, and nobody knows it yet
+	time.Sleep(10 * time.Millisecond)
+	first, err := loader.AsOf(ctx, "a-1", at)
+	require.NoError(t, err)
+	require.Len(t, first.State.Texts, 2)
+	require.NoError(t, slow.Commit(ctx))
+	again, err := loader.AsOf(ctx, "a-1", at)
+	require.NoError(t, err)
+	require.Equal(t, first.State, again.State)
+	now, err := loader.Load(ctx, "a-1")
+	require.NoError(t, err)
+	require.Len(t, now.State.Texts, 3)
+}
+
+// Guarantee S1: what is corrupt, was edited by hand, belongs to another fold, or to a log that was restored, is not used.
+func TestSnapshotsThatAreNotUsed(t *testing.T) {
+	t.Parallel()
+	var ignored []snapshot.Ignored
+	config := snapshot.Config{Every: 5, Ignored: func(i snapshot.Ignored) { ignored = append(ignored, i) }}
+	for name, change := range map[string]string{
+		"an edited state":            `UPDATE {{schema}}.snapshots SET state = replace(state, '1:0', '1:X')`,
+		"a digest of something else": `UPDATE {{schema}}.snapshots SET digest = sha256('x')`,
+		"another stream's":           `UPDATE {{schema}}.snapshots SET stream_id = 'a-2'`,
+		"a version too high":         `UPDATE {{schema}}.snapshots SET version = version + 1`,
+	} {
+		log := newLog(t)
+		loader := newLoader(t, log, diaryFold(), config)
+		write(t, log, "a-1", 10)
+		write(t, log, "a-2", 10)
+		_, err := loader.Load(t.Context(), "a-1")
+		require.NoError(t, err)
+		_, err = log.Pool.Exec(t.Context(), strings.ReplaceAll(change, "{{schema}}", log.Schema()))
+		require.NoError(t, err)
+		ignored = nil
+		for _, id := range []eventstore.StreamID{"a-1", "a-2"} {
+			found, err := loader.Load(t.Context(), id)
+			require.NoError(t, err, name)
+			require.Zero(t, found.Snapshot, name)
+			require.Len(t, found.State.Texts, 10, name)
+			require.Equal(t, "1:0", found.State.Texts[0], name)
+		}
+		require.Len(t, ignored, 1, name)
+		found, err := loader.Load(t.Context(), "a-1")
+		require.NoError(t, err)
+		require.EqualValues(t, 10, found.Snapshot, "%s: a good one took its place", name)
+		require.Equal(t, 1, found.Read)
+
+		fold := diaryFold()
+		fold.Version = 2
+		found, err = newLoader(t, log, fold, config).Load(t.Context(), "a-1")
+		require.NoError(t, err)
+		require.Zero(t, found.Snapshot, "another fold version")
+		fold = diaryFold()
+		fold.Format = 2
+		found, err = newLoader(t, log, fold, config).Load(t.Context(), "a-1")
+		require.NoError(t, err)
+		require.Zero(t, found.Snapshot, "another format")
+	}
+}
+
+// Guarantee S2: a snapshot that cannot be written disturbs nobody, and old ones go.
+func TestSnapshotsAreWrittenAndGo(t *testing.T) {
+	t.Parallel()
+	log := newLog(t)
+	ctx := t.Context()
+	loader := newLoader(t, log, diaryFold(), snapshot.Config{Every: 2, Keep: 3})
+	for range 10 {
+		write(t, log, "a-1", 5)
+		_, err := loader.Load(ctx, "a-1")
+		require.NoError(t, err)
+	}
+	var kept []int64
+	rows, err := log.Pool.Query(ctx, `SELECT version FROM `+log.Schema()+`.snapshots ORDER BY version`)
+	require.NoError(t, err)
+	for rows.Next() {
+		var v int64
+		require.NoError(t, rows.Scan(&v))
+		kept = append(kept, v)
+	}
+	require.NoError(t, rows.Err())
+	require.Equal(t, []int64{35, 40, 45, 50}, kept, "the newest, and three before it")
+
+	_, err = log.Pool.Exec(ctx, `ALTER TABLE `+log.Schema()+`.snapshots ADD CHECK (version < 52)`)
+	require.NoError(t, err)
+	write(t, log, "a-1", 5)
+	found, err := loader.Load(ctx, "a-1")
+	require.NoError(t, err)
+	require.Len(t, found.State.Texts, 55)
+}
+
+func TestLoadersThatAreRefused(t *testing.T) {
+	t.Parallel()
+	log := newLog(t)
+	for name, change := range map[string]func(*snapshot.Fold[diary], *snapshot.Config){
+		"no name":        func(f *snapshot.Fold[diary], _ *snapshot.Config) { f.Name = "" },
+		"no version":     func(f *snapshot.Fold[diary], _ *snapshot.Config) { f.Version = 0 },
+		"no Apply":       func(f *snapshot.Fold[diary], _ *snapshot.Config) { f.Apply = nil },
+		"negative Every": func(_ *snapshot.Fold[diary], c *snapshot.Config) { c.Every = -1 },
+	} {
+		fold, config := diaryFold(), snapshot.Config{}
+		change(&fold, &config)
+		_, err := snapshot.NewLoader(log.Store, fold, config)
+		require.ErrorIs(t, err, eventstore.ErrInvalid, name)
+	}
+	_, err := newLoader(t, log, diaryFold(), snapshot.Config{}).AsOf(t.Context(), "a-1", snapshot.At{Version: -1})
+	require.ErrorIs(t, err, eventstore.ErrInvalid)
+}

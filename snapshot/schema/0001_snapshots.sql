@@ -1,0 +1,47 @@
+-- Snapshots of streams' states. They are a cache: any of them may be deleted at any time.
+CREATE TABLE {{schema}}.snapshots (
+    stream_id    text COLLATE "C" NOT NULL,
+    fold         text COLLATE "C" NOT NULL,
+    fold_version integer NOT NULL,
+    format       integer NOT NULL,
+    version      bigint NOT NULL, -- of the last event in the state
+    event_id     uuid NOT NULL, -- of that event: a log restored from an older copy may hold another one there
+    position     bigint NOT NULL,
+    recorded_at  timestamptz NOT NULL, -- of that event
+    occurred_to  timestamptz NOT NULL, -- the latest occurred_at of all events in the state
+    state        text NOT NULL,
+    digest       bytea NOT NULL,
+    created_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (stream_id, fold, fold_version, format, version)
+);
+
+-- Moments say where the settled end of the log stood at a time. They make "what was known then" a fixed answer: it is what
+-- was settled at the first moment after that time, whatever commits later.
+CREATE TABLE {{schema}}.moments (
+    at       timestamptz PRIMARY KEY,
+    position bigint NOT NULL
+);
+
+-- moment_after returns the first moment after a time, and makes it if there is none yet. Later ones have later times.
+CREATE FUNCTION {{schema}}.moment_after(p_time timestamptz) RETURNS bigint
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+DECLARE
+    v_position bigint;
+BEGIN
+    SELECT m.position INTO v_position FROM {{schema}}.moments m WHERE m.at > p_time ORDER BY m.at LIMIT 1;
+    IF v_position IS NOT NULL THEN
+        RETURN v_position;
+    END IF;
+    PERFORM pg_advisory_xact_lock('{{schema}}.moments'::regclass::oid::bigint); -- the next statement sees who was faster
+    SELECT m.position INTO v_position FROM {{schema}}.moments m WHERE m.at > p_time ORDER BY m.at LIMIT 1;
+    IF v_position IS NOT NULL THEN
+        RETURN v_position;
+    END IF;
+    IF p_time >= clock_timestamp() THEN
+        RETURN NULL;
+    END IF;
+    SELECT s.o_settled INTO v_position FROM {{schema}}.settled_position(-1) AS s;
+    INSERT INTO {{schema}}.moments (at, position)
+    SELECT greatest(clock_timestamp(), (SELECT max(m.at) + interval '1 microsecond' FROM {{schema}}.moments m)), v_position;
+    RETURN v_position;
+END $$;

@@ -1,0 +1,1 @@
+SELECT {{schema}}.moment_after($1::timestamptz)
