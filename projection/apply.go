@@ -5,11 +5,13 @@ import (
 	"errors"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sight-platform/hindsight/eventstore"
+	"github.com/sight-platform/hindsight/internal/pg"
 )
 
 // applyAll applies events in one transaction. If that fails by the events' own fault, it halves them until it has the one
@@ -54,8 +56,8 @@ func (w *worker) apply(ctx context.Context, events []eventstore.Recorded, upTo e
 			queued = append(queued, e)
 			continue
 		}
-		decoded, err := w.store.Decode(ctx, e)
-		if err != nil {
+		var decoded eventstore.Recorded
+		if err := guarded(func() (err error) { decoded, err = w.store.Decode(ctx, e); return err }); err != nil {
 			return &poisonError{err}
 		}
 		ready = append(ready, decoded)
@@ -146,11 +148,20 @@ func (w *worker) transaction(ctx context.Context, upTo eventstore.Position, f fu
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+		if f != nil && failedLate(err) {
+			return &poisonError{err}
+		}
 		return err
 	}
 	w.stored, w.cursor, w.noted = upTo, max(w.cursor, upTo), time.Now()
 	w.progress.tell()
 	return nil
+}
+
+// failedLate says that Apply broke a deferred constraint, which shows at the commit, or went on after a failed statement.
+func failedLate(err error) bool {
+	code := pg.Code(err)
+	return strings.HasPrefix(code, "23") || code == "25P02" || errors.Is(err, pgx.ErrTxCommitRollback)
 }
 
 // lock takes the checkpoint's row, to the end of the transaction, where the epoch and the position are this worker's: a

@@ -103,7 +103,7 @@ func (r *Runner) control(ctx context.Context, name string, f func(tx pgx.Tx, p *
 	err := pg.InTx(ctx, r.pool, func(tx pgx.Tx) error {
 		timeout := strconv.FormatInt(2*r.config.Lease.Milliseconds(), 10)
 		if p.spec.Inline { // no append is in flight, and the next ones see what is done here
-			if _, err := tx.Exec(ctx, r.sql["inline_alone"], timeout); err != nil {
+			if _, err := tx.Exec(ctx, r.sql["inline_alone"], timeout, strconv.FormatInt(r.config.Lease.Milliseconds(), 10)); err != nil {
 				return err
 			}
 		} else if _, err := tx.Exec(ctx, `SELECT set_config('lock_timeout', $1::text, true)`, timeout); err != nil {

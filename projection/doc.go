@@ -39,6 +39,8 @@
 //	the database restarts         workers go on, with growing pauses; leases may change hands
 //	Apply or Prepare fails        passing errors (see [Transient]) are tried again; others halve the batch down to the event
 //	                              that fails, which is parked and tried again Config.Retries times
+//	a table is locked for long    batches wait half a lease for it and try again; nothing is parked
+//	the number of shards changes  processes with the old number get no shards any more
 //	too many keys are parked      the projection stops, and Status and WaitFor say why; Resume after mending it
 //	the log is an older copy      Run ends with eventstore.ErrLogRewound
 //
@@ -46,5 +48,6 @@
 //
 // A live projection costs appends nothing and lags by milliseconds; [Runner.WaitFor] waits for one's own write. An inline one
 // ([Inline]) is never behind, but its time is part of each append, its failure undoes the append, and appends share no
-// commits. Choose inline for what must be true at once, such as a uniqueness that a later append relies on.
+// commits. Choose inline for what must be true at once, such as a uniqueness that a later append relies on. Deploy the hook to
+// every process that appends before the first runner: what is appended without it is not seen.
 package projection

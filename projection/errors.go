@@ -13,7 +13,7 @@ import (
 )
 
 var (
-	// ErrUnknown is returned for a projection, or a parked key, that is not there.
+	// ErrUnknown is returned for a projection that the runner does not have.
 	ErrUnknown = errors.New("no such projection")
 	// ErrNotParked is returned for a key or an event that is not parked.
 	ErrNotParked = errors.New("not parked")

@@ -3,6 +3,7 @@ package projection
 import (
 	"context"
 	"log/slog"
+	"sort"
 	"sync"
 	"time"
 
@@ -57,10 +58,18 @@ func (f *feed) run(ctx context.Context) error {
 			return err
 		}
 		f.logger.WarnContext(ctx, "following the log", "err", err)
-		if !pause.wait(ctx) {
+		f.forget()
+		if !pause.wait(ctx, nil) {
 			return ctx.Err()
 		}
 	}
+}
+
+// forget drops what was read: after a fail-over it may not be in the log any more.
+func (f *feed) forget() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.chunks, f.bytes, f.start = nil, 0, f.end
 }
 
 func (f *feed) follow(ctx context.Context, pause *backoff) error {
@@ -108,12 +117,8 @@ func (f *feed) after(cursor eventstore.Position) (chunks []eventstore.Chunk, beh
 	case cursor >= f.end:
 		return nil, false, f.changed
 	}
-	for i, chunk := range f.chunks {
-		if chunk.UpTo > cursor {
-			return f.chunks[i:len(f.chunks):len(f.chunks)], false, f.changed
-		}
-	}
-	return nil, false, f.changed
+	i := sort.Search(len(f.chunks), func(i int) bool { return f.chunks[i].UpTo > cursor })
+	return f.chunks[i:len(f.chunks):len(f.chunks)], false, f.changed
 }
 
 func sizeOf(chunk eventstore.Chunk) int {
@@ -139,14 +144,16 @@ func newBackoff() *backoff { return &backoff{pause: firstPause} }
 
 func (b *backoff) reset() { b.pause = firstPause }
 
-// wait pauses; false says that ctx ended.
-func (b *backoff) wait(ctx context.Context) bool {
+// wait pauses, or until ending closes (nil: never); false says that ctx ended.
+func (b *backoff) wait(ctx context.Context, ending <-chan struct{}) bool {
 	timer := time.NewTimer(b.pause)
 	defer timer.Stop()
 	b.pause = min(2*b.pause, longestPause)
 	select {
 	case <-ctx.Done():
 		return false
+	case <-ending:
+		return true
 	case <-timer.C:
 		return true
 	}

@@ -80,9 +80,13 @@ func (h *inlineHook) before(ctx context.Context, tx pgx.Tx, schema string) error
 	if err != nil {
 		return err
 	}
-	_, err = tx.Exec(ctx, sql["inline_share"])
-	if pg.Code(err) == pg.UndefinedTable {
-		err = fmt.Errorf("inline projections need Runner.Migrate first: %w", err)
+	var isolation string
+	err = tx.QueryRow(ctx, sql["inline_share"]).Scan(&isolation)
+	switch {
+	case pg.Code(err) == pg.UndefinedTable:
+		return fmt.Errorf("inline projections need Runner.Migrate first: %w", err)
+	case err == nil && isolation != "read committed": // its snapshot may be older than a hand-over
+		return &eventstore.InvalidError{Index: -1, Field: "transaction", Reason: "is " + isolation + ", inline projections need read committed"}
 	}
 	return err
 }
@@ -144,6 +148,7 @@ const (
 	// handOverWait is how long appends may be held back by a projection that goes inline.
 	handOverWait    = 500 * time.Millisecond
 	handOverEvery   = 250 * time.Millisecond
+	handOverSeldom  = 30 * time.Second
 	noteInlineEvery = 5 * time.Second
 	// handOverEvents is how many events may be applied meanwhile.
 	handOverEvents = 1000
@@ -156,7 +161,7 @@ var errNotYet = errors.New("the end of the log moves too fast, or a slow append 
 func (w *worker) goInline(ctx context.Context) error {
 	var upTo eventstore.Position
 	err := pg.InTx(ctx, w.pool, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, w.sql["inline_alone"], strconv.FormatInt(handOverWait.Milliseconds(), 10)); err != nil {
+		if _, err := tx.Exec(ctx, w.sql["inline_alone"], strconv.FormatInt(handOverWait.Milliseconds(), 10), strconv.FormatInt(w.config.Lease.Milliseconds(), 10)); err != nil {
 			return err
 		}
 		if err := w.lock(ctx, tx); err != nil {
@@ -169,7 +174,11 @@ func (w *worker) goInline(ctx context.Context) error {
 		upTo = w.cursor
 		if len(events) > 0 {
 			upTo = events[len(events)-1].Position
-			if batch := w.p.batch(w.store.Schema(), events); len(batch.Events) > 0 {
+			if wanted := w.p.batch(w.store.Schema(), events).Events; len(wanted) > 0 {
+				batch, err := w.prepare(ctx, wanted)
+				if err != nil {
+					return err
+				}
 				if err := w.callApply(ctx, tx, batch); err != nil {
 					return err
 				}

@@ -120,17 +120,24 @@ func (w *worker) parkedKeys(ctx context.Context, sql string) ([]string, error) {
 	return pgx.CollectRows(rows, pgx.RowTo[string])
 }
 
+// retryAtOnce bounds how long events that were parked hold the others up.
+const retryAtOnce = 100 * time.Millisecond
+
 // retryParked tries the parked keys whose time has come, or that an operator wants tried or skipped.
 func (w *worker) retryParked(ctx context.Context) error {
 	if len(w.parked) == 0 || time.Now().Before(w.due) {
 		return nil
 	}
+	began := time.Now()
 	keys, err := w.parkedKeys(ctx, "parked_due")
 	if err != nil {
 		return err
 	}
 	for _, key := range keys {
-		for again := true; again && !w.stopping(); {
+		for again := true; again; {
+			if w.stopping() || time.Since(began) > retryAtOnce { // the others' turn; this goes on at the next step
+				return nil
+			}
 			if again, err = w.retryKey(ctx, key); err != nil {
 				return err
 			}

@@ -184,7 +184,7 @@ const beatsPerLease = 8
 
 // beat keeps the leases, and a worker for each of them.
 func (r *Runner) beat(ctx context.Context, feed *feed) error {
-	holds := &holdings{runner: r, feed: feed, workers: map[shardKey]*worker{}}
+	holds := &holdings{runner: r, feed: feed, workers: map[shardKey]*worker{}, fatal: make(chan error, 1)}
 	defer holds.leave()
 	ticker := time.NewTicker(r.config.Lease / beatsPerLease)
 	defer ticker.Stop()
@@ -201,7 +201,7 @@ func (r *Runner) beat(ctx context.Context, feed *feed) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case err := <-holds.failed():
+		case err := <-holds.fatal:
 			return err
 		case <-ticker.C:
 		}
@@ -209,14 +209,15 @@ func (r *Runner) beat(ctx context.Context, feed *feed) error {
 }
 
 func (r *Runner) renew(ctx context.Context) ([]lease, error) {
-	ctx, cancel := context.WithTimeout(ctx, r.config.Lease)
+	ctx, cancel := context.WithTimeout(ctx, r.config.Lease/4)
 	defer cancel()
 	names := make([]string, len(r.projections))
 	versions := make([]int32, len(r.projections))
+	shards := make([]int32, len(r.projections))
 	for i, p := range r.projections {
-		names[i], versions[i] = p.spec.Name, int32(p.spec.Version)
+		names[i], versions[i], shards[i] = p.spec.Name, int32(p.spec.Version), int32(p.spec.Shards)
 	}
-	rows, err := r.pool.Query(ctx, r.sql["beat"], r.config.Worker, names, versions, r.config.Lease.Microseconds())
+	rows, err := r.pool.Query(ctx, r.sql["beat"], r.config.Worker, names, versions, shards, r.config.Lease.Microseconds())
 	if err != nil {
 		return nil, err
 	}
@@ -232,15 +233,6 @@ type holdings struct {
 	workers map[shardKey]*worker
 	fatal   chan error
 	running sync.WaitGroup
-}
-
-func (h *holdings) failed() <-chan error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.fatal == nil {
-		h.fatal = make(chan error, 1)
-	}
-	return h.fatal
 }
 
 // update begins and ends work, as the leases say.
@@ -281,7 +273,7 @@ func (h *holdings) begin(ctx context.Context, key shardKey, l lease) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		delete(h.workers, key)
-		if isFatal(err) && h.fatal != nil {
+		if isFatal(err) {
 			select {
 			case h.fatal <- err:
 			default:

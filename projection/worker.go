@@ -30,6 +30,7 @@ type worker struct {
 	inline bool                // the appends do the work
 
 	handOver time.Time // when to try to make them do it
+	patience time.Duration
 	due      time.Time // when to look at the parked ones again
 	noted    time.Time // when the checkpoint was last moved
 }
@@ -97,7 +98,7 @@ func (w *worker) run(ctx context.Context) error {
 			// Where the answer to a commit was lost, the compare-and-set of the checkpoint finds out what became of it.
 			w.config.Logger.WarnContext(ctx, "applying events; trying again", "projection", w.p.spec.Name, "shard", w.lease.Shard, "err", err)
 		}
-		if !pause.wait(ctx) {
+		if !pause.wait(ctx, w.ending) {
 			return ctx.Err()
 		}
 	}
@@ -106,23 +107,21 @@ func (w *worker) run(ctx context.Context) error {
 
 // adopt takes the checkpoint over from whoever had it before: from now on that one can write no more.
 func (w *worker) adopt(ctx context.Context) error {
-	rows, err := w.pool.Query(ctx, w.sql["adopt_checkpoint"], w.p.spec.Name, w.p.spec.Version, w.lease.Shard, w.lease.Epoch)
+	err := pg.InTx(ctx, w.pool, func(tx pgx.Tx) error {
+		err := tx.QueryRow(ctx, w.sql["adopt_checkpoint"], w.p.spec.Name, w.p.spec.Version, w.lease.Shard, w.lease.Epoch, w.p.spec.Shards).Scan((*int64)(&w.stored))
+		if errors.Is(err, pgx.ErrNoRows) {
+			return errLost
+		}
+		if err != nil {
+			return err
+		}
+		// In a statement of its own: whoever had the row before may have handed the projection over meanwhile.
+		return tx.QueryRow(ctx, w.sql["inline_now"], w.p.spec.Name, w.p.spec.Version).Scan(&w.inline)
+	})
 	if err != nil {
 		return err
 	}
-	type place struct {
-		Position eventstore.Position
-		Inline   bool
-	}
-	found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[place])
-	switch {
-	case err != nil:
-		return err
-	case len(found) == 0:
-		return errLost
-	}
-	w.stored, w.cursor = found[0].Position, found[0].Position
-	w.inline = found[0].Inline
+	w.cursor = w.stored
 	return w.loadParked(ctx)
 }
 
@@ -147,9 +146,13 @@ func (w *worker) step(ctx context.Context) error {
 		}
 	}
 	if w.p.spec.Inline && len(w.parked) == 0 && !time.Now().Before(w.handOver) {
-		w.handOver = time.Now().Add(handOverEvery)
-		if err := w.goInline(ctx); !errors.Is(err, errNotYet) && pg.Code(err) != pg.LockNotAvailable {
-			return err
+		err := w.goInline(ctx)
+		w.patience = min(2*max(w.patience, handOverEvery), handOverSeldom) // appends wait meanwhile
+		w.handOver = time.Now().Add(w.patience)
+		switch {
+		case err == nil, errors.Is(err, errNotYet), pg.Code(err) == pg.LockNotAvailable:
+		default: // it may have been done, if the answer to the commit was lost
+			return errors.Join(errLost, err)
 		}
 	}
 	if worked {
@@ -177,7 +180,7 @@ func (w *worker) wait(ctx context.Context, changed <-chan struct{}) error {
 	if len(w.parked) > 0 {
 		pause = time.Until(w.due)
 	}
-	if w.p.spec.Inline {
+	if w.p.spec.Inline && len(w.parked) == 0 {
 		pause = min(pause, time.Until(w.handOver))
 	}
 	if w.cursor > w.stored {

@@ -160,6 +160,9 @@ func mutants() []mutant {
 		{"P5 later events wait behind a parked one", "projection/apply.go", []swap{
 			{"if len(w.parked) > 0 && w.parked[w.p.spec.Key(e)] {", "if false {"},
 		}, projected, "TestAPoisonEventDelaysItsStreamAlone"},
+		{"P5 the next event of a parked key is due", "projection/sql/parked_done.sql", []swap{
+			{"SET retry_at = clock_timestamp()", "SET retry_at = NULL"},
+		}, projected, "TestWaitingEventsSurviveAPassingError"},
 		{"P6 no append is in flight when a projection goes inline", "projection/sql/inline_share.sql", []swap{
 			{"pg_advisory_xact_lock_shared('{{schema}}.projections'::regclass::oid::integer, 1)", "1"},
 		}, projected, "TestInlineTakesOverWhileOthersAppend"},

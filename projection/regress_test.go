@@ -1,0 +1,162 @@
+package projection_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sight-platform/hindsight/eventstore"
+	"github.com/sight-platform/hindsight/projection"
+)
+
+// Guarantee P5: events that wait behind a parked one come through, also when something passing gets between them.
+func TestWaitingEventsSurviveAPassingError(t *testing.T) {
+	t.Parallel()
+	log := newLog(t)
+	poison := &failing{text: "poison"}
+	var passing atomic.Bool
+	p := &tally{fails: func(e eventstore.Recorded) error {
+		if e.Data.(note).Text == "behind" && passing.CompareAndSwap(true, false) {
+			return projection.Transient(errors.New("later"))
+		}
+		return poison.check(e)
+	}}
+	runner := newRunner(t, log, quick(p))
+	running(t, runner)
+	appendTo(t, log, "a-1", "poison", "behind", "last")
+	last := appendTo(t, log, "b-1", "x")
+	waitFor(t, runner, "tally", last.Position())
+	passing.Store(true)
+	poison.off.Store(true)
+	require.Eventually(t, func() bool {
+		parked, err := runner.Parked(t.Context(), "tally", 1)
+		return err == nil && len(parked) == 0
+	}, 20*time.Second, 20*time.Millisecond)
+	require.False(t, passing.Load())
+	requireFold(t, log, "tally")
+}
+
+// Guarantee P1: a process that still deals the keys out over the old number of shards takes none of the new ones.
+func TestAnOldNumberOfShardsTakesNothing(t *testing.T) {
+	t.Parallel()
+	log := newLog(t)
+	ctx := testContext(t, time.Minute)
+	old := newRunner(t, log, quick(&tally{spec: projection.Spec{Shards: 2}}))
+	running(t, old)
+	last := appendTo(t, log, "a-1", "x")
+	waitFor(t, old, "tally", last.Position())
+	require.Eventually(t, func() bool { // all stand at one position as soon as the other shard has noted it
+		return newRunner(t, log, quick(&tally{spec: projection.Spec{Shards: 4}})).Migrate(ctx) == nil
+	}, 20*time.Second, 20*time.Millisecond)
+	for i := range 40 {
+		appendTo(t, log, fmt.Sprintf("a-%d", i), "nobody is there")
+	}
+	time.Sleep(1500 * time.Millisecond) // longer than a lease
+	require.Len(t, tallied(t, log.Pool, log.Schema(), "tally"), 1)
+	young := newRunner(t, log, quick(&tally{spec: projection.Spec{Shards: 4}}))
+	running(t, young)
+	last = appendTo(t, log, "a-1", "y")
+	waitFor(t, young, "tally", last.Position())
+	requireFold(t, log, "tally")
+}
+
+// Workers that run different projections leave none of them without a worker.
+func TestWorkersWithDifferentProjections(t *testing.T) {
+	t.Parallel()
+	log := newLog(t)
+	ctx := testContext(t, time.Minute)
+	var many []projection.Projection
+	for i := range 8 {
+		many = append(many, specOnly{Name: fmt.Sprintf("p%d", i)})
+	}
+	one, all := quick(many[0]), quick(many...)
+	one.Worker, all.Worker = "one", "all"
+	running(t, newRunner(t, log, one))
+	runner := newRunner(t, log, all)
+	require.NoError(t, runner.Migrate(ctx))
+	running(t, runner)
+	require.Eventually(t, func() bool {
+		status, err := runner.Status(ctx)
+		require.NoError(t, err)
+		for i, s := range status {
+			want := "all"
+			if i == 0 {
+				want = "one"
+			}
+			if s.Shards[0].Worker != want {
+				return false
+			}
+		}
+		return true
+	}, 10*time.Second, 20*time.Millisecond)
+}
+
+// deferred breaks a constraint that is looked at only at the commit.
+type deferred struct{}
+
+func (deferred) Spec() projection.Spec {
+	return projection.Spec{Name: "deferred", Tables: []projection.Table{{Name: "deferred", SQL: `CREATE TABLE {{table}} (text text UNIQUE DEFERRABLE INITIALLY DEFERRED)`}}}
+}
+
+func (deferred) Apply(ctx context.Context, tx pgx.Tx, batch *projection.Batch) error {
+	var rows [][]any
+	for _, e := range batch.Events {
+		rows = append(rows, []any{e.Data.(note).Text})
+	}
+	return batch.Copy(ctx, tx, "deferred", []string{"text"}, rows)
+}
+
+// swallows goes on after a statement that failed.
+type swallows struct{}
+
+func (swallows) Spec() projection.Spec { return projection.Spec{Name: "swallows"} }
+
+func (swallows) Apply(ctx context.Context, tx pgx.Tx, batch *projection.Batch) error {
+	for _, e := range batch.Events {
+		if e.Data.(note).Text == "twice" {
+			_, _ = tx.Exec(ctx, `SELECT 1/0`)
+		}
+	}
+	return nil
+}
+
+// Guarantee P5: a fault that shows only at the end of the transaction is the event's all the same.
+func TestFaultsThatShowAtTheCommitAreParked(t *testing.T) {
+	t.Parallel()
+	log := newLog(t)
+	runner := newRunner(t, log, quick(deferred{}, swallows{}))
+	running(t, runner)
+	appendTo(t, log, "a-1", "twice")
+	second := appendTo(t, log, "b-1", "twice")
+	last := appendTo(t, log, "c-1", "once")
+	waitFor(t, runner, "deferred", last.Position())
+	waitFor(t, runner, "swallows", last.Position())
+	parked, err := runner.Parked(t.Context(), "deferred", 10)
+	require.NoError(t, err)
+	require.Len(t, parked, 1)
+	require.Equal(t, second.Position(), parked[0].Position)
+	parked, err = runner.Parked(t.Context(), "swallows", 10)
+	require.NoError(t, err)
+	require.Len(t, parked, 2)
+}
+
+// An inline projection refuses an append whose snapshot may be older than its hand-over.
+func TestInlineRefusesStricterIsolation(t *testing.T) {
+	t.Parallel()
+	p := &tally{spec: projection.Spec{Inline: true}}
+	log := inlineLog(t, p)
+	ctx := testContext(t, time.Minute)
+	require.NoError(t, newRunner(t, log, quick(p)).Migrate(ctx))
+	err := pgx.BeginTxFunc(ctx, log.Pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, func(tx pgx.Tx) error {
+		_, err := log.WithTx(tx).Append(ctx, "a-1", eventstore.NoStream, note{"x"})
+		return err
+	})
+	require.ErrorIs(t, err, eventstore.ErrInvalid)
+	require.ErrorContains(t, err, "repeatable read")
+}

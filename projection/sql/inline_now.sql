@@ -1,0 +1,1 @@
+SELECT inline FROM {{schema}}.projections WHERE name = $1::text AND version = $2::integer
