@@ -160,3 +160,23 @@ func TestInlineRefusesStricterIsolation(t *testing.T) {
 	require.ErrorIs(t, err, eventstore.ErrInvalid)
 	require.ErrorContains(t, err, "repeatable read")
 }
+
+// A settled position need not be an event's: an append that was rolled back took it.
+func TestWaitForAPositionWithoutAnEvent(t *testing.T) {
+	t.Parallel()
+	log := newLog(t)
+	ctx := testContext(t, time.Minute)
+	runner := newRunner(t, log, quick(&tally{}))
+	running(t, runner)
+	last := appendTo(t, log, "a-1", "x")
+	waitFor(t, runner, "tally", last.Position())
+	require.ErrorIs(t, pgx.BeginFunc(ctx, log.Pool, func(tx pgx.Tx) error {
+		_, err := log.WithTx(tx).Append(ctx, "a-1", eventstore.Any, note{"y"})
+		require.NoError(t, err)
+		return errPoison
+	}), errPoison)
+	settled, err := log.Settled(ctx)
+	require.NoError(t, err)
+	require.Greater(t, settled, last.Position())
+	waitFor(t, runner, "tally", settled)
+}

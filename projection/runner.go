@@ -24,7 +24,8 @@ type Config struct {
 	Projections []Projection
 	// Worker names this process in leases. Defaults to host, process id and a random part; it must be unique.
 	Worker string
-	// Lease is how long a worker that died keeps what it held; it is also the most that one batch may take. Defaults to 5 s.
+	// Lease is how long a worker that died keeps what it held, and the most that one statement of a batch may take, or a pause
+	// between two. Defaults to 5 s.
 	Lease time.Duration
 	// MaxBatch is the largest number of events in a batch; the bytes are bounded too. Defaults to 5,000.
 	MaxBatch int

@@ -48,6 +48,7 @@ func (r *Runner) WaitFor(ctx context.Context, name string, at eventstore.Positio
 		return unknown(name)
 	}
 	pause := waitSoon
+	known := false // that an event stands at the position
 	for {
 		changed := r.progress.next()
 		var state State
@@ -64,7 +65,18 @@ func (r *Runner) WaitFor(ctx context.Context, name string, at eventstore.Positio
 		switch {
 		case eventstore.Position(done) >= at, inline:
 			return nil
-		case state != Running:
+		case !known:
+			before, err := r.lastEvent(ctx, at)
+			if err != nil {
+				return fmt.Errorf("waiting for %s: %w", name, err)
+			}
+			if known = before >= 0; known && eventstore.Position(done) >= before {
+				return nil
+			} else if known {
+				at = before
+			}
+		}
+		if state != Running {
 			return &StoppedError{Name: name, Version: p.spec.Version, State: state, Reason: reason}
 		}
 		timer := time.NewTimer(pause)
@@ -78,4 +90,17 @@ func (r *Runner) WaitFor(ctx context.Context, name string, at eventstore.Positio
 			pause = min(2*pause, waitLong)
 		}
 	}
+}
+
+// lastEvent is the position of the last event up to a settled position, where a checkpoint can stand; -1 if it is not settled.
+func (r *Runner) lastEvent(ctx context.Context, at eventstore.Position) (eventstore.Position, error) {
+	settled, err := r.store.Settled(ctx)
+	if err != nil || settled < at {
+		return -1, err
+	}
+	var last *int64
+	if err := r.pool.QueryRow(ctx, r.sql["last_event"], position(at)).Scan(&last); err != nil || last == nil {
+		return 0, err
+	}
+	return eventstore.Position(*last), nil
 }
