@@ -2,9 +2,10 @@ package projection
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -61,38 +62,75 @@ func Migrations(schema string) ([]eventstore.Migration, error) {
 	return out, nil
 }
 
+// registration is what the database knows of a projection; nil: nothing.
+type registration struct {
+	Shards int
+	Tables []string
+	Inline bool
+}
+
+func (r *Runner) registered(ctx context.Context, db pg.DB, p *projection) (*registration, error) {
+	rows, err := db.Query(ctx, r.sql["registered"], p.spec.Name, p.spec.Version)
+	if err != nil {
+		return nil, err
+	}
+	found, err := pgx.CollectRows(rows, pgx.RowToAddrOfStructByPos[registration])
+	if err != nil || len(found) == 0 {
+		return nil, err
+	}
+	want := p.tableNames()
+	if slices.Sort(found[0].Tables); !slices.Equal(found[0].Tables, want) {
+		return nil, &eventstore.InvalidError{Index: -1, Field: "Spec.Tables", Reason: fmt.Sprintf(
+			"of %s name %v, version %d was made with %v: other tables need another Version", p.spec.Name, want, p.spec.Version, found[0].Tables)}
+	}
+	return found[0], nil
+}
+
+func (p *projection) tableNames() []string {
+	return append([]string{}, slices.Sorted(maps.Values(p.tables))...) // not nil: the column is NOT NULL
+}
+
+// fits says that there is nothing to do.
+func (g *registration) fits(p *projection) bool {
+	return g != nil && g.Shards == p.spec.Shards && (p.spec.Inline || !g.Inline)
+}
+
 // register makes a projection's rows and tables in one transaction, or finds them there.
 func (r *Runner) register(ctx context.Context, p *projection) error {
-	var shards int
-	err := r.pool.QueryRow(ctx, r.sql["registered"], p.spec.Name, p.spec.Version).Scan(&shards)
-	switch {
-	case err == nil && shards == p.spec.Shards:
-		return nil
-	case err != nil && !errors.Is(err, pgx.ErrNoRows):
+	found, err := r.registered(ctx, r.pool, p)
+	if err != nil || found.fits(p) {
 		return err
 	}
 	return pg.InTx(ctx, r.pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, r.sql["register_lock"]); err != nil {
 			return err
 		}
-		err := tx.QueryRow(ctx, r.sql["registered"], p.spec.Name, p.spec.Version).Scan(&shards)
+		found, err := r.registered(ctx, tx, p)
 		switch {
-		case err == nil && shards == p.spec.Shards: // by another process meanwhile
-			return nil
-		case err == nil:
-			return r.reshard(ctx, tx, p)
-		case !errors.Is(err, pgx.ErrNoRows):
+		case err != nil || found.fits(p): // by another process meanwhile
 			return err
+		case found == nil:
+			return r.create(ctx, tx, p)
+		case found.Inline && !p.spec.Inline: // from now on its workers do what the appends did
+			lease := strconv.FormatInt(r.config.Lease.Milliseconds(), 10)
+			if _, err := tx.Exec(ctx, r.sql["inline_alone"], lease, lease); err != nil {
+				return err
+			}
+			if err := r.takeOff(ctx, tx, p); err != nil {
+				return err
+			}
 		}
-		return r.create(ctx, tx, p)
+		if found.Shards == p.spec.Shards {
+			return nil
+		}
+		return r.reshard(ctx, tx, p)
 	})
 }
 
 func (r *Runner) create(ctx context.Context, tx pgx.Tx, p *projection) error {
-	names := make([]string, len(p.spec.Tables))
-	for i, table := range p.spec.Tables {
-		names[i] = p.tables[table.Name]
-		if _, err := tx.Exec(ctx, fillTable(table.SQL, names[i])); err != nil {
+	for _, table := range p.spec.Tables {
+		name := p.tables[table.Name]
+		if _, err := tx.Exec(ctx, fillTable(table.SQL, name)); err != nil {
 			return fmt.Errorf("creating table %s: %w", table.Name, err)
 		}
 		view := pgx.Identifier{r.store.Schema(), table.Name}.Sanitize()
@@ -103,11 +141,11 @@ func (r *Runner) create(ctx context.Context, tx pgx.Tx, p *projection) error {
 		if taken { // an earlier version serves
 			continue
 		}
-		if _, err := tx.Exec(ctx, `CREATE VIEW `+view+` AS SELECT * FROM `+names[i]); err != nil {
+		if _, err := tx.Exec(ctx, `CREATE VIEW `+view+` AS SELECT * FROM `+name); err != nil {
 			return fmt.Errorf("creating view %s: %w", table.Name, err)
 		}
 	}
-	_, err := tx.Exec(ctx, r.sql["register"], p.spec.Name, p.spec.Version, p.spec.Shards, names)
+	_, err := tx.Exec(ctx, r.sql["register"], p.spec.Name, p.spec.Version, p.spec.Shards, p.tableNames())
 	return err
 }
 

@@ -48,7 +48,8 @@ type Spec struct {
 	// Inline makes each append apply its own events, in its own transaction: see [Inline]. It has one shard.
 	Inline bool
 	// Key is the ordering key: events of one key are applied in order, and wait behind a parked one. It is given stored
-	// events: Data is an [eventstore.Raw]. It must not depend on anything else. Defaults to the stream.
+	// events: Data is an [eventstore.Raw]. It must not depend on anything else; where it panics, the stream is the key.
+	// Defaults to the stream.
 	Key func(eventstore.Recorded) string
 	// MaxParkedKeys is how many keys may be parked before the projection stops: many mean that not the events are wrong, but
 	// the code. Defaults to 100.
@@ -80,8 +81,22 @@ func (s Spec) withDefaults() Spec {
 	}
 	if s.Key == nil {
 		s.Key = func(e eventstore.Recorded) string { return string(e.StreamID) }
+	} else {
+		s.Key = guardedKey(s.Key)
 	}
 	return s
+}
+
+// guardedKey bears what a user's Key may do: it is asked before anything could be parked.
+func guardedKey(key func(eventstore.Recorded) string) func(eventstore.Recorded) string {
+	return func(e eventstore.Recorded) (found string) {
+		defer func() {
+			if recover() != nil {
+				found = string(e.StreamID)
+			}
+		}()
+		return strings.ReplaceAll(strings.ToValidUTF8(key(e), "\uFFFD"), "\x00", "\uFFFD")
+	}
 }
 
 func validName(name string) bool {

@@ -180,3 +180,74 @@ func TestWaitForAPositionWithoutAnEvent(t *testing.T) {
 	require.Greater(t, settled, last.Position())
 	waitFor(t, runner, "tally", settled)
 }
+
+// What a version of a projection is does not change behind its tables' back.
+func TestOtherTablesNeedAnotherVersion(t *testing.T) {
+	t.Parallel()
+	log := newLog(t)
+	ctx := testContext(t, time.Minute)
+	table := func(name string) projection.Table {
+		return projection.Table{Name: name, SQL: `CREATE TABLE {{table}} (a int)`}
+	}
+	require.NoError(t, newRunner(t, log, quick(specOnly{Name: "p", Tables: []projection.Table{table("one")}})).Migrate(ctx))
+	two := specOnly{Name: "p", Tables: []projection.Table{table("one"), table("two")}}
+	require.ErrorIs(t, newRunner(t, log, quick(two)).Migrate(ctx), eventstore.ErrInvalid)
+	two.Version = 2
+	require.NoError(t, newRunner(t, log, quick(two)).Migrate(ctx))
+	var tables []string
+	require.NoError(t, log.Pool.QueryRow(ctx, `SELECT array_agg(tablename::text ORDER BY 1) FROM pg_tables WHERE schemaname = $1 AND tablename ~ '^(one|two)'`, log.Schema()).Scan(&tables))
+	require.Equal(t, []string{"one_v1", "one_v2", "two_v2"}, tables)
+}
+
+// A projection that is inline no more goes on where the appends left it.
+func TestInlineNoMore(t *testing.T) {
+	t.Parallel()
+	p := &tally{spec: projection.Spec{Inline: true}}
+	log := inlineLog(t, p)
+	ctx := testContext(t, time.Minute)
+	runner := newRunner(t, log, quick(p))
+	stop := running(t, runner)
+	inline := func() (inline bool) {
+		_ = log.Pool.QueryRow(ctx, `SELECT inline FROM `+log.Schema()+`.projections`).Scan(&inline)
+		return inline
+	}
+	require.Eventually(t, inline, 20*time.Second, 10*time.Millisecond)
+	appendTo(t, log, "a-1", "by the append")
+	stop()
+	live := newRunner(t, log, quick(&tally{}))
+	require.NoError(t, live.Migrate(ctx))
+	require.False(t, inline())
+	last := appendTo(t, log, "a-1", "by the worker")
+	running(t, live)
+	waitFor(t, live, "tally", last.Position())
+	requireFold(t, log, "tally")
+}
+
+// A key of one's own orders and parks; one that panics, or that PostgreSQL could not hold, harms nobody.
+func TestKeysOfOnesOwn(t *testing.T) {
+	t.Parallel()
+	log := newLog(t)
+	poison := &failing{text: "poison"}
+	runner := newRunner(t, log, quick(&tally{fails: poison.check, spec: projection.Spec{Key: func(e eventstore.Recorded) string {
+		if e.StreamID == "panic-1" {
+			panic("no key")
+		}
+		return "bad\x00\xff"
+	}}}))
+	running(t, runner)
+	appendTo(t, log, "panic-1", "fine")
+	appendTo(t, log, "a-1", "poison")
+	behind := appendTo(t, log, "b-1", "the same key")
+	waitFor(t, runner, "tally", behind.Position())
+	parked, err := runner.Parked(t.Context(), "tally", 10)
+	require.NoError(t, err)
+	require.Len(t, parked, 2)
+	require.Equal(t, "bad\uFFFD\uFFFD", parked[0].Key)
+	require.Equal(t, behind.Position(), parked[1].Position)
+	poison.off.Store(true)
+	require.Eventually(t, func() bool {
+		parked, err := runner.Parked(t.Context(), "tally", 10)
+		return err == nil && len(parked) == 0
+	}, 20*time.Second, 20*time.Millisecond)
+	requireFold(t, log, "tally")
+}

@@ -151,10 +151,18 @@ func (r *Runner) find(name string) *projection {
 // [Runner.Migrate] does. A database that cannot be reached is waited for. Errors are those of Migrate, or match
 // [eventstore.ErrLogRewound] if the log is not the one that was read before.
 func (r *Runner) Run(ctx context.Context) error {
-	if err := r.Migrate(ctx); ctx.Err() != nil {
-		return nil
-	} else if err != nil {
-		return err
+	for pause := newBackoff(); ; {
+		err := r.Migrate(ctx)
+		if err == nil {
+			break
+		}
+		if ctx.Err() == nil && !transient(err) {
+			return err
+		}
+		r.config.Logger.WarnContext(ctx, "making the tables of projections; trying again", "err", err)
+		if !pause.wait(ctx, nil) {
+			return nil
+		}
 	}
 	feed := newFeed(r.store, r.config.Logger)
 	group, inner := errgroup.WithContext(ctx)

@@ -1,1 +1,1 @@
-SELECT shards FROM {{schema}}.projections WHERE name = $1::text AND version = $2::integer
+SELECT shards, tables, inline FROM {{schema}}.projections WHERE name = $1::text AND version = $2::integer
