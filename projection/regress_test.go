@@ -195,7 +195,7 @@ func TestOtherTablesNeedAnotherVersion(t *testing.T) {
 	two.Version = 2
 	require.NoError(t, newRunner(t, log, quick(two)).Migrate(ctx))
 	var tables []string
-	require.NoError(t, log.Pool.QueryRow(ctx, `SELECT array_agg(tablename::text ORDER BY 1) FROM pg_tables WHERE schemaname = $1 AND tablename ~ '^(one|two)'`, log.Schema()).Scan(&tables))
+	require.NoError(t, log.Pool.QueryRow(ctx, `SELECT array_agg(tablename::text ORDER BY tablename) FROM pg_tables WHERE schemaname = $1 AND tablename ~ '^(one|two)'`, log.Schema()).Scan(&tables))
 	require.Equal(t, []string{"one_v1", "one_v2", "two_v2"}, tables)
 }
 
