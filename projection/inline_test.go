@@ -30,7 +30,7 @@ func TestInlineTakesOverWhileOthersAppend(t *testing.T) {
 	t.Parallel()
 	p := &tally{spec: projection.Spec{Inline: true}}
 	log := inlineLog(t, p)
-	ctx := testContext(t, 2*time.Minute)
+	ctx := testContext(t, time.Minute)
 	runner := newRunner(t, log, quick(p))
 	require.NoError(t, runner.Migrate(ctx))
 	for i := range 200 {
