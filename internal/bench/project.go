@@ -203,7 +203,8 @@ func projectWorkers(ctx context.Context, w *world) (figures, error) {
 	return interleave(ctx, w.size.rounds, factsRate(w, log, 4, 4, &round), factsRate(w, log, 1, 4, &round))
 }
 
-// projectLatency is the time from an append's return to its row, as another process sees it: the worker's store is another.
+// projectLatency is the time from an append's return to the commit of its row. The worker's store is another than the
+// appenders', so that it is not woken by them, as in another process.
 func projectLatency(p float64) measurement {
 	return func(ctx context.Context, w *world) (figures, error) {
 		name := fmt.Sprintf("projection.latency.p%.0f", p)
@@ -247,6 +248,9 @@ func visibleAfter(ctx context.Context, w *world, t *twin, ours *writers) ([]floa
 	runner, err := projection.New(store, projection.Config{
 		Projections: []projection.Projection{facts{name: "facts", shards: 1}},
 		Hooks: projection.Hooks{Batch: func(info projection.BatchInfo) {
+			if info.Err != nil {
+				return
+			}
 			mu.Lock()
 			defer mu.Unlock()
 			visible = append(visible, batchTime{info.Events, time.Now()})
