@@ -160,8 +160,12 @@ func (w *insistent) append(ctx context.Context, appends ...eventstore.StreamAppe
 			return nil, err
 		}
 		w.repetitions++
+		pause := time.Millisecond
+		if connecting != nil { // a server in a container takes seconds to be there again
+			pause = 20 * time.Millisecond
+		}
 		select {
-		case <-time.After(time.Millisecond):
+		case <-time.After(pause):
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}

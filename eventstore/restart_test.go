@@ -104,15 +104,20 @@ func (g *gate) pool(ctx context.Context, t *testing.T, cluster *devdb.Cluster) *
 			g.mu.Lock()
 			shut := g.shut
 			g.mu.Unlock()
-			if shut == nil {
+			if shut != nil {
+				select {
+				case <-shut:
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+			}
+			g.mu.Lock()
+			url := g.url
+			g.mu.Unlock()
+			if url == "" { // it was never closed
 				return nil
 			}
-			select {
-			case <-shut:
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-			now, err := pgx.ParseConfig(g.url) // a container's port may have changed
+			now, err := pgx.ParseConfig(url) // a container's port may have changed
 			if err == nil {
 				config.Host, config.Port = now.Host, now.Port
 			}
