@@ -18,16 +18,22 @@ import (
 // loop's body runs. An error comes last and once.
 func (s *Store) All(ctx context.Context, after Position, filter Filter) iter.Seq2[Recorded, error] {
 	return func(yield func(Recorded, error) bool) {
-		reader, err := s.newLogReader(after, filter)
-		if err == nil {
-			_, err = reader.survey(ctx)
-		}
+		reader, err := s.openLog(ctx, after, filter)
 		if err != nil {
 			yield(Recorded{}, err)
 			return
 		}
 		s.drain(ctx, reader, yield)
 	}
+}
+
+// openLog plans what there is to read after a position now.
+func (s *Store) openLog(ctx context.Context, after Position, filter Filter) (*logReader, error) {
+	reader, err := s.newLogReader(after, filter)
+	if err == nil {
+		_, err = reader.survey(ctx)
+	}
+	return reader, err
 }
 
 // drain yields what the reader's survey planned, decoded; false says that the loop is over.
@@ -86,11 +92,8 @@ func (s *Store) Page(ctx context.Context, query PageQuery) (Page, error) {
 	if err != nil {
 		return Page{}, err
 	}
-	reader, err := s.newLogReader(after, query.Filter)
+	reader, err := s.openLog(ctx, after, query.Filter)
 	if err != nil {
-		return Page{}, err
-	}
-	if _, err := reader.survey(ctx); err != nil {
 		return Page{}, err
 	}
 	page := Page{Next: query.After}

@@ -17,10 +17,7 @@ type Chunk struct {
 // Chunks is [Store.All] by the stretch, up to Config.PageSize events each. The events of a chunk may be kept.
 func (s *Store) Chunks(ctx context.Context, after Position, filter Filter) iter.Seq2[Chunk, error] {
 	return func(yield func(Chunk, error) bool) {
-		reader, err := s.newLogReader(after, filter)
-		if err == nil {
-			_, err = reader.survey(ctx)
-		}
+		reader, err := s.openLog(ctx, after, filter)
 		if err != nil {
 			yield(Chunk{}, err)
 			return

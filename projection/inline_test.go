@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,7 +25,21 @@ func inlineLog(t *testing.T, p projection.Projection) *eventstoretest.Log {
 	return eventstoretest.New(t, eventstore.Config{Codec: noteCodec(), InTx: hooks})
 }
 
-// An inline projection is caught up by a runner while others append, is the appends' own from then on, and comes back to the
+func isInline(t *testing.T, log *eventstoretest.Log) (inline bool) {
+	t.Helper()
+	err := log.Pool.QueryRow(t.Context(), `SELECT coalesce(bool_and(inline), false) FROM `+log.Schema()+`.projections`).Scan(&inline)
+	require.NoError(t, err)
+	return inline
+}
+
+func untilInline(t *testing.T, log *eventstoretest.Log) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !isInline(t, log); time.Sleep(5 * time.Millisecond) {
+		require.True(t, time.Now().Before(deadline), "the appends do not take over")
+	}
+}
+
+// Guarantee P6: an inline projection is caught up by a runner while others append, is the appends' own from then on, and comes back to the
 // runner when it is paused or reset: each event is applied once, in order.
 func TestInlineTakesOverWhileOthersAppend(t *testing.T) {
 	t.Parallel()
@@ -38,6 +53,12 @@ func TestInlineTakesOverWhileOthersAppend(t *testing.T) {
 	}
 	load, stopLoad := context.WithCancel(ctx)
 	var appenders sync.WaitGroup
+	var appended atomic.Int64
+	more := func() { // appends go on for a while
+		t.Helper()
+		enough := appended.Load() + 100
+		require.Eventually(t, func() bool { return appended.Load() >= enough }, 20*time.Second, time.Millisecond)
+	}
 	for w := range 8 {
 		appenders.Go(func() {
 			for i := 0; load.Err() == nil; i++ {
@@ -46,32 +67,22 @@ func TestInlineTakesOverWhileOthersAppend(t *testing.T) {
 					t.Errorf("append: %v", err)
 					return
 				}
+				appended.Add(1)
 				time.Sleep(2 * time.Millisecond)
 			}
 		})
 	}
-	isInline := func() (inline bool) {
-		require.NoError(t, log.Pool.QueryRow(ctx, `SELECT inline FROM `+log.Schema()+`.projections`).Scan(&inline))
-		return inline
-	}
-	goes := func() {
-		t.Helper()
-		for !isInline() {
-			require.NoError(t, ctx.Err())
-			time.Sleep(20 * time.Millisecond)
-		}
-	}
 	running(t, runner)
-	goes()
-	time.Sleep(200 * time.Millisecond)
+	untilInline(t, log)
+	more()
 	require.NoError(t, runner.Pause(ctx, "tally", "maintenance"))
-	require.False(t, isInline())
-	time.Sleep(200 * time.Millisecond)
+	require.False(t, isInline(t, log))
+	more()
 	require.NoError(t, runner.Resume(ctx, "tally"))
-	goes()
+	untilInline(t, log)
 	require.NoError(t, runner.Reset(ctx, "tally"))
-	goes()
-	time.Sleep(200 * time.Millisecond)
+	untilInline(t, log)
+	more()
 	stopLoad()
 	appenders.Wait()
 	requireFold(t, log, "tally")
@@ -86,7 +97,7 @@ func TestInlineTakesOverWhileOthersAppend(t *testing.T) {
 	require.Zero(t, status[0].Lag)
 }
 
-// An inline projection that fails says so, and nothing is written: not by one append, one of many streams, or one in a
+// Guarantee P6: an inline projection that fails says so, and nothing is written: not by one append, one of many streams, or one in a
 // caller's transaction, which can go on.
 func TestInlineFailureUndoesTheAppend(t *testing.T) {
 	t.Parallel()
@@ -98,10 +109,7 @@ func TestInlineFailureUndoesTheAppend(t *testing.T) {
 	require.NoError(t, runner.Migrate(ctx))
 	running(t, runner)
 	appendTo(t, log, "a-1", "fine")
-	require.Eventually(t, func() bool {
-		var inline bool
-		return log.Pool.QueryRow(ctx, `SELECT inline FROM `+log.Schema()+`.projections`).Scan(&inline) == nil && inline
-	}, 20*time.Second, 10*time.Millisecond)
+	untilInline(t, log)
 
 	var failed *projection.InlineError
 	_, err := log.Append(ctx, "a-1", eventstore.AtVersion(1), note{"fine"}, note{"poison"})

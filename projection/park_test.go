@@ -14,7 +14,7 @@ import (
 	"github.com/sight-platform/hindsight/projection"
 )
 
-// A poison event in one of a thousand streams delays only its stream; what comes after it there waits, and goes on in order.
+// Guarantees P2 and P5: a poison event in one of a thousand streams delays only its stream; what comes after it there waits, and goes on in order.
 func TestAPoisonEventDelaysItsStreamAlone(t *testing.T) {
 	t.Parallel()
 	log := newLog(t)
@@ -59,7 +59,7 @@ func TestAPoisonEventDelaysItsStreamAlone(t *testing.T) {
 	requireFold(t, log, "tally")
 }
 
-// After its retries an event stays parked until an operator says what to do.
+// Guarantee P5: after its retries an event stays parked until an operator says what to do.
 func TestParkedEventsAreSkippedOrRetriedByHand(t *testing.T) {
 	t.Parallel()
 	log := newLog(t)

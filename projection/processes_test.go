@@ -92,7 +92,7 @@ func (c *child) signal(t *testing.T, s syscall.Signal) {
 	require.NoError(t, c.cmd.Process.Signal(s))
 }
 
-// Four worker processes under load, one killed with SIGKILL every second, one frozen for longer than its lease and thawed:
+// Guarantees P1 and P3: four worker processes under load, one killed with SIGKILL every second, one frozen for longer than its lease and thawed:
 // nothing is applied twice or lost. HINDSIGHT_TEST_LONG=1 does it for a minute.
 func TestKilledAndFrozenWorkersLoseAndRepeatNothing(t *testing.T) {
 	t.Parallel()

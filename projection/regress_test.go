@@ -57,7 +57,13 @@ func TestAnOldNumberOfShardsTakesNothing(t *testing.T) {
 	for i := range 40 {
 		appendTo(t, log, fmt.Sprintf("a-%d", i), "nobody is there")
 	}
-	time.Sleep(1500 * time.Millisecond) // longer than a lease
+	beaten := func() (until time.Time) {
+		require.NoError(t, log.Pool.QueryRow(ctx, `SELECT max(seen_until) FROM `+log.Schema()+`.projection_workers`).Scan(&until))
+		return until
+	}
+	for since := beaten(); beaten().Before(since.Add(time.Second)); time.Sleep(10 * time.Millisecond) { // some beats, over a lease
+		require.NoError(t, ctx.Err())
+	}
 	require.Len(t, tallied(t, log.Pool, log.Schema(), "tally"), 1)
 	young := newRunner(t, log, quick(&tally{spec: projection.Spec{Shards: 4}}))
 	running(t, young)
@@ -146,7 +152,7 @@ func TestFaultsThatShowAtTheCommitAreParked(t *testing.T) {
 	require.Len(t, parked, 2)
 }
 
-// An inline projection refuses an append whose snapshot may be older than its hand-over.
+// Guarantee P6: an inline projection refuses an append whose snapshot may be older than its hand-over.
 func TestInlineRefusesStricterIsolation(t *testing.T) {
 	t.Parallel()
 	p := &tally{spec: projection.Spec{Inline: true}}
@@ -199,31 +205,28 @@ func TestOtherTablesNeedAnotherVersion(t *testing.T) {
 	require.Equal(t, []string{"one_v1", "one_v2", "two_v2"}, tables)
 }
 
-// A projection that is inline no more goes on where the appends left it.
+// Guarantee P6: a projection that is inline no more goes on where the appends left it.
 func TestInlineNoMore(t *testing.T) {
 	t.Parallel()
 	p := &tally{spec: projection.Spec{Inline: true}}
 	log := inlineLog(t, p)
 	ctx := testContext(t, time.Minute)
 	runner := newRunner(t, log, quick(p))
+	require.NoError(t, runner.Migrate(ctx))
 	stop := running(t, runner)
-	inline := func() (inline bool) {
-		_ = log.Pool.QueryRow(ctx, `SELECT inline FROM `+log.Schema()+`.projections`).Scan(&inline)
-		return inline
-	}
-	require.Eventually(t, inline, 20*time.Second, 10*time.Millisecond)
+	untilInline(t, log)
 	appendTo(t, log, "a-1", "by the append")
 	stop()
 	live := newRunner(t, log, quick(&tally{}))
 	require.NoError(t, live.Migrate(ctx))
-	require.False(t, inline())
+	require.False(t, isInline(t, log))
 	last := appendTo(t, log, "a-1", "by the worker")
 	running(t, live)
 	waitFor(t, live, "tally", last.Position())
 	requireFold(t, log, "tally")
 }
 
-// A key of one's own orders and parks; one that panics, or that PostgreSQL could not hold, harms nobody.
+// Guarantee P5: a key of one's own orders and parks; one that panics, or that PostgreSQL could not hold, harms nobody.
 func TestKeysOfOnesOwn(t *testing.T) {
 	t.Parallel()
 	log := newLog(t)

@@ -16,6 +16,7 @@ import (
 	"github.com/sight-platform/hindsight/projection"
 )
 
+// Guarantees P1, P2 and P4.
 func TestAProjectionIsTheFoldOfTheLog(t *testing.T) {
 	t.Parallel()
 	log := newLog(t)
@@ -151,7 +152,7 @@ func TestShardsChangeOnlyWhereAllStandTogether(t *testing.T) {
 	requireFold(t, log, "tally")
 }
 
-// Leases are spread evenly over runners, move when one comes, and at once when one leaves.
+// Guarantee P3: leases are spread evenly over runners, move when one comes, and at once when one leaves.
 func TestLeasesAreSpreadAndHandedOver(t *testing.T) {
 	t.Parallel()
 	log := newLog(t)
@@ -211,13 +212,15 @@ func (p *preparing) Prepare(context.Context, *projection.Batch) error {
 	return nil
 }
 
-// A worker whose shard has passed to another cannot write, however sure of it it is.
+// Guarantee P3: a worker whose shard has passed to another cannot write, however sure of it it is.
 func TestALostLeaseCannotWrite(t *testing.T) {
 	t.Parallel()
 	log := newLog(t)
 	ctx := testContext(t, time.Minute)
 	p := &preparing{inside: make(chan struct{}), goOn: make(chan struct{})}
-	runner := newRunner(t, log, quick(p))
+	config, tries := quick(p), make(chan error, 100)
+	config.Hooks.Batch = func(info projection.BatchInfo) { tries <- info.Err }
+	runner := newRunner(t, log, config)
 	running(t, runner)
 	last := appendTo(t, log, "a-1", "x")
 	<-p.inside // somebody else takes the shard over, as after the end of the lease, and has not written yet
@@ -226,13 +229,13 @@ WITH lease AS (UPDATE {{schema}}.projection_leases SET worker = 'other', epoch =
 UPDATE {{schema}}.checkpoints SET epoch = epoch + 1`, "{{schema}}", log.Schema()))
 	require.NoError(t, err)
 	close(p.goOn)
-	time.Sleep(500 * time.Millisecond)
+	require.ErrorContains(t, <-tries, "taken over")
 	require.Empty(t, tallied(t, log.Pool, log.Schema(), "tally"))
 	waitFor(t, runner, "tally", last.Position()) // when the other's lease has ended
 	requireFold(t, log, "tally")
 }
 
-// A transaction of a worker that is paused is ended by the server within a lease: who takes over need not wait for it.
+// Guarantee P3: a transaction of a worker that is paused is ended by the server within a lease: who takes over need not wait for it.
 func TestAPausedTransactionIsEnded(t *testing.T) {
 	t.Parallel()
 	log := newLog(t)

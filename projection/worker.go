@@ -75,8 +75,12 @@ func (w *worker) run(ctx context.Context) error {
 	for adopted := false; !w.stopping(); {
 		var err error
 		if !adopted {
+			before := w.stored
 			err = w.adopt(ctx)
 			adopted = err == nil
+			if adopted && w.stored > before {
+				pause.reset()
+			}
 		}
 		if err == nil {
 			err = w.step(ctx)

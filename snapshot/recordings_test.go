@@ -14,6 +14,7 @@ import (
 	"github.com/sight-platform/hindsight/eventstore/eventstoretest"
 	"github.com/sight-platform/hindsight/eventstore/focusgroup"
 	"github.com/sight-platform/hindsight/internal/corpus"
+	"github.com/sight-platform/hindsight/internal/corpus/corpustest"
 	"github.com/sight-platform/hindsight/snapshot"
 )
 
@@ -30,11 +31,7 @@ func discussionFold() snapshot.Fold[*focusgroup.Discussion] {
 // Guarantee S1 on real discussions: what was said up to a random point is the fold of the events up to there.
 func TestAsOfOnRealRecordings(t *testing.T) {
 	t.Parallel()
-	dir := os.Getenv("HINDSIGHT_CORPUS")
-	if dir == "" {
-		t.Skip("HINDSIGHT_CORPUS is not set: it names the folder of recorded discussions, which are not in this repository")
-	}
-	file, err := os.Open(filepath.Join(dir, "recordings", "qmsum_committee_val.ndjson.gz"))
+	file, err := os.Open(filepath.Join(corpustest.Recordings(t), "qmsum_committee_val.ndjson.gz"))
 	require.NoError(t, err)
 	defer func() { require.NoError(t, file.Close()) }()
 	log := eventstoretest.New(t, eventstore.Config{Codec: focusgroup.Codec()})

@@ -21,6 +21,7 @@ import (
 	"github.com/sight-platform/hindsight/eventstore/eventstoretest"
 	"github.com/sight-platform/hindsight/eventstore/focusgroup"
 	"github.com/sight-platform/hindsight/internal/corpus"
+	"github.com/sight-platform/hindsight/internal/corpus/corpustest"
 )
 
 func export(t *testing.T, log *eventstoretest.Log) []byte {
@@ -170,11 +171,7 @@ func (r *failingReader) Read([]byte) (int, error) { return 0, r.err }
 // Every developer recording imports, reads back and exports; export, import, export gives the same bytes.
 func TestRealRecordings(t *testing.T) {
 	t.Parallel()
-	dir := os.Getenv("HINDSIGHT_CORPUS")
-	if dir == "" {
-		t.Skip("HINDSIGHT_CORPUS is not set: it names the folder of recorded discussions, which are not in this repository")
-	}
-	files, err := filepath.Glob(filepath.Join(dir, "recordings", "*.ndjson.gz"))
+	files, err := filepath.Glob(filepath.Join(corpustest.Recordings(t), "*.ndjson.gz"))
 	require.NoError(t, err)
 	require.NotEmpty(t, files)
 	for _, path := range files {

@@ -15,6 +15,7 @@ import (
 	"github.com/sight-platform/hindsight/eventstore/focusgroup"
 	"github.com/sight-platform/hindsight/eventstore/importer"
 	"github.com/sight-platform/hindsight/internal/corpus"
+	"github.com/sight-platform/hindsight/internal/corpus/corpustest"
 )
 
 // recordingOf is a recording of discussions whose lines are mixed, every third without an id.
@@ -120,11 +121,7 @@ func TestRecordingLinesThatAreRefused(t *testing.T) {
 // as nothing new.
 func TestRecordingsOfTheCorpus(t *testing.T) {
 	t.Parallel()
-	dir := os.Getenv("HINDSIGHT_CORPUS")
-	if dir == "" {
-		t.Skip("HINDSIGHT_CORPUS is not set: it names the folder of recorded discussions, which are not in this repository")
-	}
-	files, err := filepath.Glob(filepath.Join(dir, "recordings", "*.ndjson.gz"))
+	files, err := filepath.Glob(filepath.Join(corpustest.Recordings(t), "*.ndjson.gz"))
 	require.NoError(t, err)
 	require.NotEmpty(t, files)
 	for _, path := range files {

@@ -18,6 +18,7 @@ import (
 	"github.com/sight-platform/hindsight/eventstore"
 	"github.com/sight-platform/hindsight/eventstore/eventstoretest"
 	"github.com/sight-platform/hindsight/eventstore/focusgroup"
+	"github.com/sight-platform/hindsight/internal/corpus/corpustest"
 )
 
 func demo(t *testing.T, recording string) string {
@@ -80,11 +81,7 @@ func TestDemoOfItsOwnRecordings(t *testing.T) {
 }
 
 func TestDemoOfACorpusFile(t *testing.T) {
-	folder := os.Getenv("HINDSIGHT_CORPUS")
-	if folder == "" {
-		t.Skip("set HINDSIGHT_CORPUS to the folder of the corpus, which holds recordings/*.ndjson.gz")
-	}
-	text := demo(t, filepath.Join(folder, "recordings", "qmsum_committee_val.ndjson.gz"))
+	text := demo(t, filepath.Join(corpustest.Recordings(t), "qmsum_committee_val.ndjson.gz"))
 	requireLines(t, text, append([]string{
 		`qmsum_committee_val\.ndjson\.gz +1,388 events in 6 streams, of 2020-02-04 to 2020-02-09$`,
 		`Imported 1,388 events of 6 streams in \d`,

@@ -9,14 +9,12 @@ import (
 
 	"github.com/sight-platform/hindsight/eventstore"
 	"github.com/sight-platform/hindsight/eventstore/focusgroup"
+	"github.com/sight-platform/hindsight/internal/corpus/corpustest"
 )
 
 // TestReadConvertsTheWholeCorpus also folds every discussion: each must begin, go on densely and end.
 func TestReadConvertsTheWholeCorpus(t *testing.T) {
-	folder := os.Getenv("HINDSIGHT_CORPUS")
-	if folder == "" {
-		t.Skip("set HINDSIGHT_CORPUS to the folder of the corpus, which holds recordings/*.ndjson.gz")
-	}
+	folder := corpustest.Recordings(t)
 	for _, test := range []struct {
 		name             string
 		lines, streams   int
@@ -31,7 +29,7 @@ func TestReadConvertsTheWholeCorpus(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			got := foldFile(t, filepath.Join(folder, "recordings", test.name+".ndjson.gz"))
+			got := foldFile(t, filepath.Join(folder, test.name+".ndjson.gz"))
 			persons := 0
 			for id, d := range got.discussions {
 				require.Equal(t, focusgroup.StatusEnded, d.Status, id)

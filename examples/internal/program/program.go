@@ -1,0 +1,25 @@
+// Package program runs an example as a new user would.
+package program
+
+import (
+	"os"
+	"os/exec"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/sight-platform/hindsight/internal/devdb"
+)
+
+// Output is what the program in the test's folder prints, on a server of its own: it uses the default schema.
+func Output(t *testing.T) string {
+	t.Helper()
+	cluster, err := devdb.StartCluster(t.Context(), nil)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, cluster.Close()) })
+	program := exec.CommandContext(t.Context(), "go", "run", ".")
+	program.Env = append(os.Environ(), "DATABASE_URL="+cluster.URL())
+	output, err := program.CombinedOutput()
+	require.NoError(t, err, string(output))
+	return string(output)
+}
