@@ -113,7 +113,7 @@ func (m mutant) run(ctx context.Context) (string, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, testTimeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "go", "test", "-count=1", "-overlay", overlay, "-run", "^("+m.test+")$", m.pkg)
+	cmd := exec.CommandContext(ctx, "go", "test", "-count=1", "-vet=off", "-ldflags=-s -w", "-overlay", overlay, "-run", "^("+m.test+")$", m.pkg)
 	out, err := cmd.CombinedOutput()
 	var failed *exec.ExitError
 	switch {
