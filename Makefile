@@ -29,7 +29,7 @@ race: setup ## the same under the race detector
 lint: ## check style and mistakes
 	@for module in $(MODULES); do (cd $$module && $(GOLANGCI_LINT) run ./...); done
 
-fuzz: setup ## run each fuzzer for FUZZTIME (30s)
+fuzz: setup ## run each fuzzer for FUZZTIME (30s, or 20000x: so many inputs)
 	@for target in eventstore/FuzzDecode eventstore/FuzzStreamID eventstore/focusgroup/FuzzReadRecording; do \
 	  go test "./$${target%/*}" -run '^$$' -fuzz "^$${target##*/}$$" -fuzztime $(FUZZTIME); done
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"time"
 
 	"github.com/sight-platform/hindsight/eventstore"
@@ -36,9 +35,7 @@ func (l *Loader[S]) AsOf(ctx context.Context, id eventstore.StreamID, at At) (Lo
 	if err != nil {
 		return found, fmt.Errorf("the state of %s as of %+v: %w", id, at, err)
 	}
-	if at.Occurred.IsZero() && found.Read > l.config.Every { // all events up to a version: as good as any snapshot
-		l.save(ctx, id, found)
-	}
+	l.leave(ctx, id, found.passed)
 	return found, nil
 }
 
@@ -61,35 +58,3 @@ func (l *Loader[S]) resolve(ctx context.Context, at At) (bounds, error) {
 	b.position = min(b.position, eventstore.Position(*settled))
 	return b, nil
 }
-
-// bounds are inclusive, each at its largest where it does not bound.
-type bounds struct {
-	version            eventstore.Version
-	position           eventstore.Position
-	recorded, occurred time.Time
-}
-
-func (b bounds) open() bounds {
-	never := time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC)
-	if b.version == 0 {
-		b.version = math.MaxInt64
-	}
-	if b.position == 0 {
-		b.position = math.MaxInt64
-	}
-	if b.recorded.IsZero() {
-		b.recorded = never
-	}
-	if b.occurred.IsZero() {
-		b.occurred = never
-	}
-	return b
-}
-
-// ends says that neither this event nor a later one of its stream is within bounds: versions, positions and recorded times
-// never fall.
-func (b bounds) ends(e eventstore.Recorded) bool {
-	return e.Version > b.version || e.Position > b.position || e.RecordedAt.After(b.recorded)
-}
-
-func (b bounds) holds(e eventstore.Recorded) bool { return !e.OccurredAt.After(b.occurred) }

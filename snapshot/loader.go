@@ -2,18 +2,11 @@ package snapshot
 
 import (
 	"context"
-	"crypto/sha256"
 	"embed"
-	"encoding/binary"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"regexp"
 	"time"
-
-	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 
 	"github.com/sight-platform/hindsight/eventstore"
 	"github.com/sight-platform/hindsight/internal/migrate"
@@ -22,9 +15,6 @@ import (
 
 //go:embed schema/*.sql
 var schemaFiles embed.FS
-
-//go:embed sql/*.sql
-var sqlFiles embed.FS
 
 // Migrate makes this package's tables in the log's schema, or brings them up to date.
 func Migrate(ctx context.Context, store *eventstore.Store) error {
@@ -54,9 +44,13 @@ type Fold[S any] struct {
 
 // Config of a [Loader].
 type Config struct {
-	// Every is after how many events a new snapshot is written. Defaults to 100.
+	// Every is how many events lie between two snapshots: a load that passes a version divisible by it leaves one there.
+	// Defaults to 100.
 	Every int
-	// Keep is how many older snapshots of a stream are kept, for as-of loads. Defaults to 20.
+	// OlderThan lets a load that found a newer event write a snapshot too, where the one it began with is older. 0: never.
+	OlderThan time.Duration
+	// Keep is how many snapshots of a stream are kept, the newest ones: loads as of earlier versions fold more events. Defaults
+	// to 100.
 	Keep int
 	// Logger is told what went wrong with snapshots. Defaults to none.
 	Logger *slog.Logger
@@ -77,7 +71,7 @@ type Loader[S any] struct {
 	store  *eventstore.Store
 	fold   Fold[S]
 	config Config
-	sql    map[string]string
+	sql    queries
 }
 
 // NewLoader makes a loader. It neither connects nor creates anything. Errors match [eventstore.ErrInvalid] or
@@ -90,7 +84,7 @@ func NewLoader[S any](store *eventstore.Store, fold Fold[S], config Config) (*Lo
 		config.Every = 100
 	}
 	if config.Keep == 0 {
-		config.Keep = 20
+		config.Keep = 100
 	}
 	if config.Logger == nil {
 		config.Logger = slog.New(slog.DiscardHandler)
@@ -108,36 +102,35 @@ func NewLoader[S any](store *eventstore.Store, fold Fold[S], config Config) (*Lo
 		return nil, fail("Fold.Version", "and Format start at 1")
 	case fold.New == nil || fold.Apply == nil:
 		return nil, fail("Fold", "has no New or no Apply")
-	case config.Every < 1 || config.Keep < 1:
-		return nil, fail("Config", "has a negative Every or Keep")
+	case config.Every < 1 || config.Keep < 1 || config.OlderThan < 0:
+		return nil, fail("Config", "has a negative Every, Keep or OlderThan")
 	}
-	l := &Loader[S]{store: store, fold: fold, config: config, sql: map[string]string{}}
-	for _, name := range []string{"newest", "save", "drop", "moment"} {
-		text, err := sqlFiles.ReadFile("sql/" + name + ".sql")
-		if err != nil {
-			return nil, err
-		}
-		l.sql[name] = pg.QuoteSchema(store.Schema()).SQL(string(text))
+	sql, err := newQueries(pg.QuoteSchema(store.Schema()))
+	if err != nil {
+		return nil, err
 	}
-	return l, nil
+	return &Loader[S]{store: store, fold: fold, config: config, sql: sql}, nil
 }
 
 // Loaded is a state and how it came about.
 type Loaded[S any] struct {
-	State S
+	StreamID eventstore.StreamID
+	State    S
 	// Version of the last event in it; 0 for a stream that had none.
 	Version eventstore.Version
 	// Snapshot is the version of the snapshot that was used; 0 if none was.
 	Snapshot eventstore.Version
-	// Read is how many events were read for it.
+	// Read is how many events were read for it, that of the snapshot among them.
 	Read int
 
 	last     eventstore.Recorded
 	occurred time.Time // the latest of all events in it
+	old      bool      // the snapshot is, by Config.OlderThan
+	passed   []saved   // snapshots to leave behind
 }
 
-// Load returns a stream's state now. Where it had to read Config.Every events or more it leaves a snapshot behind. The error
-// matches [eventstore.ErrStreamNotFound] for a stream without events, or is that of reading or of Apply.
+// Load returns a stream's state now. On its way it leaves snapshots behind, as [Config] says; the error of one is only logged.
+// The error matches [eventstore.ErrStreamNotFound] for a stream without events, or is that of reading or of Apply.
 func (l *Loader[S]) Load(ctx context.Context, id eventstore.StreamID) (Loaded[S], error) {
 	found, err := l.load(ctx, id, bounds{}.open())
 	if err == nil && found.Version == 0 {
@@ -146,8 +139,26 @@ func (l *Loader[S]) Load(ctx context.Context, id eventstore.StreamID) (Loaded[S]
 	if err != nil {
 		return found, fmt.Errorf("loading %s: %w", id, err)
 	}
-	if found.Read > l.config.Every {
-		l.save(ctx, id, found)
+	if found.old && found.Version > found.Snapshot {
+		l.keepState(ctx, &found)
+	}
+	l.leave(ctx, id, found.passed)
+	return found, nil
+}
+
+// Snapshot loads a stream's state and writes a snapshot of it, whatever the policies say. The errors are those of
+// [Loader.Load], and of writing.
+func (l *Loader[S]) Snapshot(ctx context.Context, id eventstore.StreamID) (Loaded[S], error) {
+	found, err := l.Load(ctx, id)
+	if err != nil || found.Version == found.Snapshot {
+		return found, err
+	}
+	state, err := l.encode(&found)
+	if err == nil {
+		err = l.save(ctx, id, []saved{state})
+	}
+	if err != nil {
+		return found, fmt.Errorf("writing a snapshot of %s: %w", id, err)
 	}
 	return found, nil
 }
@@ -158,119 +169,5 @@ func (l *Loader[S]) load(ctx context.Context, id eventstore.StreamID, b bounds) 
 	if err != nil {
 		return Loaded[S]{}, err
 	}
-	found, err := l.foldFrom(ctx, id, start, b)
-	if errors.Is(err, errMoved) {
-		l.ignore(ctx, id, start.Version, "the event it ends with is not in the stream")
-		found, err = l.foldFrom(ctx, id, Loaded[S]{State: l.fold.New(id)}, b)
-	}
-	return found, err
-}
-
-var errMoved = errors.New("the snapshot's event is not in the stream")
-
-// foldFrom reads the stream from the snapshot's own last event on, which must still be there.
-func (l *Loader[S]) foldFrom(ctx context.Context, id eventstore.StreamID, start Loaded[S], b bounds) (Loaded[S], error) {
-	found := start
-	checked := start.Version == 0
-	for event, err := range l.store.Stream(ctx, id, max(start.Version-1, 0)) {
-		switch {
-		case errors.Is(err, eventstore.ErrStreamNotFound) && checked:
-			return found, nil
-		case errors.Is(err, eventstore.ErrStreamNotFound):
-			return found, errMoved
-		case err != nil:
-			return found, err
-		}
-		found.Read++
-		if !checked {
-			if event.Version != start.Version || event.ID != start.last.ID {
-				return found, errMoved
-			}
-			found.last, checked = event, true
-			continue
-		}
-		if b.ends(event) {
-			break
-		}
-		if !b.holds(event) {
-			continue
-		}
-		if found.State, err = l.fold.Apply(found.State, event); err != nil {
-			return found, fmt.Errorf("applying event %d: %w", event.Version, err)
-		}
-		found.Version, found.last = event.Version, event
-		if event.OccurredAt.After(found.occurred) {
-			found.occurred = event.OccurredAt
-		}
-	}
-	if !checked {
-		return found, errMoved
-	}
-	return found, nil
-}
-
-// newest is the newest snapshot within bounds, or the state of a stream without events.
-func (l *Loader[S]) newest(ctx context.Context, id eventstore.StreamID, b bounds) (Loaded[S], error) {
-	none := Loaded[S]{State: l.fold.New(id)}
-	var version int64
-	var event uuid.UUID
-	var occurred time.Time
-	var state string
-	var digest []byte
-	err := l.store.Pool().QueryRow(ctx, l.sql["newest"], string(id), l.fold.Name, l.fold.Version, l.fold.Format,
-		int64(b.version), int64(b.position), b.recorded, b.occurred).Scan(&version, &event, &occurred, &state, &digest)
-	switch {
-	case errors.Is(err, pgx.ErrNoRows):
-		return none, nil
-	case err != nil:
-		return none, fmt.Errorf("reading the newest snapshot: %w", err)
-	}
-	reason := ""
-	found := Loaded[S]{Version: eventstore.Version(version), Snapshot: eventstore.Version(version), occurred: occurred.UTC()}
-	found.last.ID = event
-	if string(digest) != string(l.digest(id, found.Version, event, state)) {
-		reason = "its bytes are not those that were stored"
-	} else if err := json.Unmarshal([]byte(state), &found.State); err != nil {
-		reason = err.Error()
-	}
-	if reason != "" {
-		l.ignore(ctx, id, found.Version, reason)
-		return none, nil
-	}
-	return found, nil
-}
-
-// digest covers all that a snapshot is used for, so that none can be exchanged for another.
-func (l *Loader[S]) digest(id eventstore.StreamID, version eventstore.Version, event uuid.UUID, state string) []byte {
-	hash := sha256.New()
-	for _, text := range []string{string(id), l.fold.Name, fmt.Sprintf("%d/%d/%d/%s", l.fold.Version, l.fold.Format, version, event), state} {
-		var length [8]byte
-		binary.BigEndian.PutUint64(length[:], uint64(len(text)))
-		_, _ = hash.Write(length[:])
-		_, _ = hash.Write([]byte(text))
-	}
-	return hash.Sum(nil)
-}
-
-// save leaves a snapshot behind; a failure costs the next load some time, and nothing else.
-func (l *Loader[S]) save(ctx context.Context, id eventstore.StreamID, found Loaded[S]) {
-	state, err := json.Marshal(found.State)
-	if err == nil {
-		_, err = l.store.Pool().Exec(ctx, l.sql["save"], string(id), l.fold.Name, l.fold.Version, l.fold.Format, int64(found.Version), found.last.ID,
-			int64(found.last.Position), found.last.RecordedAt, found.occurred, string(state), l.digest(id, found.Version, found.last.ID, string(state)), l.config.Keep)
-	}
-	if err != nil {
-		l.config.Logger.WarnContext(ctx, "writing a snapshot", "stream", id, "fold", l.fold.Name, "err", err)
-	}
-}
-
-// ignore deletes a snapshot that cannot be used, and says so.
-func (l *Loader[S]) ignore(ctx context.Context, id eventstore.StreamID, version eventstore.Version, reason string) {
-	l.config.Logger.WarnContext(ctx, "a snapshot is not used", "stream", id, "fold", l.fold.Name, "version", version, "reason", reason)
-	if l.config.Ignored != nil {
-		l.config.Ignored(Ignored{StreamID: id, Fold: l.fold.Name, Version: version, Reason: reason})
-	}
-	if _, err := l.store.Pool().Exec(ctx, l.sql["drop"], string(id), l.fold.Name, l.fold.Version, l.fold.Format, int64(version)); err != nil {
-		l.config.Logger.WarnContext(ctx, "deleting a snapshot", "stream", id, "fold", l.fold.Name, "err", err)
-	}
+	return l.foldOn(ctx, start, b)
 }

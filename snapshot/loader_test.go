@@ -8,7 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/sight-platform/hindsight/eventstore"
 	"github.com/sight-platform/hindsight/eventstore/eventstoretest"
@@ -194,34 +196,105 @@ func TestSnapshotsThatAreNotUsed(t *testing.T) {
 	}
 }
 
-// Guarantee S2: a snapshot that cannot be written disturbs nobody, and old ones go.
+func versionsKept(t testing.TB, log *eventstoretest.Log) []int64 {
+	t.Helper()
+	rows, err := log.Pool.Query(t.Context(), `SELECT version FROM `+log.Schema()+`.snapshots ORDER BY version`)
+	require.NoError(t, err)
+	kept, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	require.NoError(t, err)
+	return kept
+}
+
+// Guarantee S2: snapshots are left behind at every so many events, the newest are kept, and one that cannot be written
+// disturbs nobody.
 func TestSnapshotsAreWrittenAndGo(t *testing.T) {
 	t.Parallel()
 	log := newLog(t)
 	ctx := t.Context()
-	loader := newLoader(t, log, diaryFold(), snapshot.Config{Every: 2, Keep: 3})
+	loader := newLoader(t, log, diaryFold(), snapshot.Config{Every: 4, Keep: 3})
 	for range 10 {
 		write(t, log, "a-1", 5)
 		_, err := loader.Load(ctx, "a-1")
 		require.NoError(t, err)
 	}
-	var kept []int64
-	rows, err := log.Pool.Query(ctx, `SELECT version FROM `+log.Schema()+`.snapshots ORDER BY version`)
+	require.Equal(t, []int64{40, 44, 48}, versionsKept(t, log))
+	found, err := newLoader(t, log, diaryFold(), snapshot.Config{Every: 10, Keep: 100}).AsOf(ctx, "a-1", snapshot.At{Version: 35})
 	require.NoError(t, err)
-	for rows.Next() {
-		var v int64
-		require.NoError(t, rows.Scan(&v))
-		kept = append(kept, v)
-	}
-	require.NoError(t, rows.Err())
-	require.Equal(t, []int64{35, 40, 45, 50}, kept, "the newest, and three before it")
+	require.Zero(t, found.Snapshot)
+	require.Equal(t, []int64{10, 20, 30, 40, 44, 48}, versionsKept(t, log), "on the way of one long fold")
+	found, err = loader.AsOf(ctx, "a-1", snapshot.At{Version: 35})
+	require.NoError(t, err)
+	require.EqualValues(t, 30, found.Snapshot)
+	require.Equal(t, 6, found.Read-1, "the snapshot's own event, those after it, and the one that shows the end")
+	require.Equal(t, []int64{40, 44, 48}, versionsKept(t, log), "an earlier one does not take the place of the newest")
 
 	_, err = log.Pool.Exec(ctx, `ALTER TABLE `+log.Schema()+`.snapshots ADD CHECK (version < 52)`)
 	require.NoError(t, err)
 	write(t, log, "a-1", 5)
-	found, err := loader.Load(ctx, "a-1")
+	found, err = loader.Load(ctx, "a-1")
 	require.NoError(t, err)
 	require.Len(t, found.State.Texts, 55)
+	_, err = loader.Snapshot(ctx, "a-1")
+	require.Error(t, err, "on demand it is an error")
+}
+
+// A snapshot on demand, and one in the place of an old one.
+func TestSnapshotsOnDemandAndByAge(t *testing.T) {
+	t.Parallel()
+	log := newLog(t)
+	ctx := t.Context()
+	loader := newLoader(t, log, diaryFold(), snapshot.Config{OlderThan: time.Hour})
+	write(t, log, "a-1", 3)
+	_, err := loader.Snapshot(ctx, "a-1")
+	require.NoError(t, err)
+	require.Equal(t, []int64{3}, versionsKept(t, log))
+	write(t, log, "a-1", 1)
+	_, err = loader.Load(ctx, "a-1")
+	require.NoError(t, err)
+	require.Equal(t, []int64{3}, versionsKept(t, log), "it is young")
+	_, err = log.Pool.Exec(ctx, `UPDATE `+log.Schema()+`.snapshots SET created_at = created_at - interval '61 minutes'`)
+	require.NoError(t, err)
+	for range 2 {
+		found, err := loader.Load(ctx, "a-1")
+		require.NoError(t, err)
+		require.Len(t, found.State.Texts, 4)
+	}
+	require.Equal(t, []int64{3, 4}, versionsKept(t, log))
+	_, err = loader.Snapshot(ctx, "nobody-1")
+	require.ErrorIs(t, err, eventstore.ErrStreamNotFound)
+}
+
+// Guarantee S1: whoever is slower never takes the newest snapshot away, nor puts an older state in its place.
+func TestConcurrentLoadersNeverMoveASnapshotBackwards(t *testing.T) {
+	t.Parallel()
+	log := newLog(t)
+	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+	defer stop()
+	write(t, log, "a-1", 10)
+	group, ctx := errgroup.WithContext(ctx)
+	const loads = 60
+	for range 4 {
+		loader := newLoader(t, log, diaryFold(), snapshot.Config{Every: 3, Keep: 2})
+		group.Go(func() error {
+			newest := eventstore.Version(0)
+			for i := range loads {
+				if _, err := log.Append(ctx, "a-1", eventstore.Any, note{"more"}); err != nil {
+					return err
+				}
+				found, err := loader.Load(ctx, "a-1")
+				if err != nil {
+					return err
+				}
+				if found.Snapshot < newest || len(found.State.Texts) != int(found.Version) {
+					return fmt.Errorf("load %d: snapshot %d after %d, %d texts at version %d", i, found.Snapshot, newest, len(found.State.Texts), found.Version)
+				}
+				newest = found.Snapshot
+			}
+			return nil
+		})
+	}
+	require.NoError(t, group.Wait())
+	require.Equal(t, []int64{246, 249}, versionsKept(t, log)[len(versionsKept(t, log))-2:])
 }
 
 func TestLoadersThatAreRefused(t *testing.T) {

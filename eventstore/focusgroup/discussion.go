@@ -80,14 +80,19 @@ type Answer struct {
 	Responses   int                `json:"responses"`
 }
 
-// ErrOutOfOrder is returned by Apply for an event that is not the next of the discussion.
+// ErrOutOfOrder is returned for an event that cannot come after those that were folded.
 var ErrOutOfOrder = errors.New("not the discussion's next event")
 
-// Apply folds the next event into the state. Event types outside the vocabulary count as a version and change nothing
-// else. On an error the state is unchanged.
+func outOfOrder(d *Discussion, event eventstore.Recorded) error {
+	return fmt.Errorf("%s version %d after %s version %d: %w", event.StreamID, event.Version, d.ID, d.Version, ErrOutOfOrder)
+}
+
+// Apply folds a later event into the state. Versions may be left out: people talk over each other, so what had occurred by a
+// time has holes. Event types outside the vocabulary count as a version and change nothing else. An event of another stream,
+// or one that is not later, is [ErrOutOfOrder] and changes nothing.
 func (d *Discussion) Apply(event eventstore.Recorded) error {
-	if event.Version != d.Version+1 || d.Version > 0 && event.StreamID != d.ID {
-		return fmt.Errorf("%s version %d after %s version %d: %w", event.StreamID, event.Version, d.ID, d.Version, ErrOutOfOrder)
+	if event.Version <= d.Version || d.Version > 0 && event.StreamID != d.ID {
+		return outOfOrder(d, event)
 	}
 	d.ID, d.Version = event.StreamID, event.Version
 	if d.StartedAt.IsZero() {
@@ -191,6 +196,9 @@ func Fold(events iter.Seq2[eventstore.Recorded, error]) (*Discussion, error) {
 	for event, err := range events {
 		if err != nil {
 			return nil, err
+		}
+		if event.Version != discussion.Version+1 {
+			return nil, outOfOrder(discussion, event)
 		}
 		if err := discussion.Apply(event); err != nil {
 			return nil, err

@@ -99,16 +99,27 @@ func TestApplyRefusesWhatIsNotNext(t *testing.T) {
 		return eventstore.Recorded{StreamID: id, Version: version, OccurredAt: at(0), Data: focusgroup.Response{PersonaID: "a"}}
 	}
 	var d focusgroup.Discussion
-	require.ErrorIs(t, d.Apply(recorded("d-1", 2)), focusgroup.ErrOutOfOrder)
 	require.NoError(t, d.Apply(recorded("d-1", 1)))
 	before := d
-	for _, e := range []eventstore.Recorded{recorded("d-1", 1), recorded("d-1", 3), recorded("d-2", 2)} {
+	for _, e := range []eventstore.Recorded{recorded("d-1", 0), recorded("d-1", 1), recorded("d-2", 2)} {
 		require.ErrorIs(t, d.Apply(e), focusgroup.ErrOutOfOrder)
 		require.Equal(t, before, d)
 	}
 	require.NoError(t, d.Apply(eventstore.Recorded{StreamID: "d-1", Version: 2, OccurredAt: at(1), Data: eventstore.Raw{Type: "other"}}))
 	require.EqualValues(t, 2, d.Version)
 	require.Equal(t, 1, d.Responses)
+	require.NoError(t, d.Apply(recorded("d-1", 4)), "what occurred by a time may have holes")
+
+	for _, versions := range [][]eventstore.Version{{2}, {1, 3}} { // a whole discussion has none
+		_, err := focusgroup.Fold(func(yield func(eventstore.Recorded, error) bool) {
+			for _, version := range versions {
+				if !yield(recorded("d-1", version), nil) {
+					return
+				}
+			}
+		})
+		require.ErrorIs(t, err, focusgroup.ErrOutOfOrder)
+	}
 }
 
 // Speakers without an id are told apart by role and name.

@@ -15,6 +15,16 @@ CREATE TABLE {{schema}}.snapshots (
     PRIMARY KEY (stream_id, fold, fold_version, format, version)
 );
 
+-- A fold whose snapshots were found to differ from a fold from zero: none of that version and format is used or written again.
+CREATE TABLE {{schema}}.snapshot_quarantine (
+    fold         text COLLATE "C" NOT NULL,
+    fold_version integer NOT NULL,
+    format       integer NOT NULL,
+    reason       text NOT NULL,
+    since        timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (fold, fold_version, format)
+);
+
 -- Moments say where the settled end of the log stood at a time. They make "what was known then" a fixed answer: it is what
 -- was settled at the first moment after that time, whatever commits later.
 CREATE TABLE {{schema}}.moments (
