@@ -22,6 +22,8 @@ var (
 	sqlFirstAnswer string
 	//go:embed sql/head.sql
 	sqlHead string
+	//go:embed sql/last_occurred.sql
+	sqlLastOccurred string
 	//go:embed sql/months.sql
 	sqlMonths string
 	//go:embed sql/settled.sql
@@ -54,6 +56,7 @@ type queries struct {
 	imports                         importQueries
 	append, appendMany, appendGroup string
 	firstAnswer, ensureMonth        string
+	lastOccurred                    string
 	head, months, settled, settle   string
 	checkEvent, checkSchema, health string
 }
@@ -62,8 +65,9 @@ func newQueries(schema pg.Schema) queries {
 	return queries{
 		schema: schema, imports: newImportQueries(schema),
 		append: schema.SQL(sqlAppend), appendMany: schema.SQL(sqlAppendMany), appendGroup: schema.SQL(sqlAppendGroup),
-		firstAnswer: schema.SQL(sqlFirstAnswer),
-		head:        schema.SQL(sqlHead), months: schema.SQL(sqlMonths), settled: schema.SQL(sqlSettled),
+		firstAnswer:  schema.SQL(sqlFirstAnswer),
+		lastOccurred: schema.SQL(sqlLastOccurred),
+		head:         schema.SQL(sqlHead), months: schema.SQL(sqlMonths), settled: schema.SQL(sqlSettled),
 		checkEvent: schema.SQL(sqlCheckEvent), checkSchema: schema.SQL(sqlCheckSchema), health: schema.SQL(sqlHealth),
 		ensureMonth: schema.SQL(`SELECT {{schema}}.ensure_month($1::text::date)`),
 		settle:      schema.SQL(`SELECT {{schema}}.settle()`),

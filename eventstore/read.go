@@ -25,6 +25,11 @@ func (s *Store) Stream(ctx context.Context, id StreamID, after Version) iter.Seq
 	return s.stream(ctx, id, after, func(head Version) versions { return versions{next: after + 1, last: head, step: 1} })
 }
 
+// StreamTo is [Store.Stream] up to a version, included; no more than that is fetched.
+func (s *Store) StreamTo(ctx context.Context, id StreamID, after, to Version) iter.Seq2[Recorded, error] {
+	return s.stream(ctx, id, min(after, to), func(head Version) versions { return versions{next: after + 1, last: min(head, to), step: 1} })
+}
+
 // Backward yields the events of a stream before a version (0: from the end), newest first; otherwise as [Store.Stream].
 func (s *Store) Backward(ctx context.Context, id StreamID, before Version) iter.Seq2[Recorded, error] {
 	return s.stream(ctx, id, before, func(head Version) versions {
@@ -33,6 +38,20 @@ func (s *Store) Backward(ctx context.Context, id StreamID, before Version) iter.
 		}
 		return versions{next: head, last: 1, step: -1}
 	})
+}
+
+// LastOccurred is the version of the last event of a stream that had occurred by a time; 0 if there is none. Events before it
+// may have occurred later.
+func (s *Store) LastOccurred(ctx context.Context, id StreamID, by time.Time) (Version, error) {
+	if err := id.Validate(); err != nil {
+		return 0, err
+	}
+	var last Version
+	err := s.db.QueryRow(ctx, s.sql.lastOccurred, string(id), by).Scan((*int64)(&last))
+	if err != nil {
+		return 0, fmt.Errorf("looking for what had occurred in %s: %w", id, err)
+	}
+	return last, nil
 }
 
 // versions is what is left to read of a stream: from next to last, both included.

@@ -46,6 +46,37 @@ func TestAHoleInAStreamIsCorrupt(t *testing.T) {
 	require.NoError(t, firstError(log.Stream(t.Context(), "a-1", 5)))
 }
 
+// Guarantee 7: a stream up to a version, over pages and a month end, and which version had occurred last by a time.
+func TestAStreamUpToAVersion(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2031, 11, 30, 12, 0, 0, 0, time.UTC)
+	log := newLog(t, eventstore.Config{PageSize: 3, Clock: func() time.Time { return now }})
+	ctx := t.Context()
+	begin := time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
+	for i, minute := range []int{1, 2, 5, 3, 4, 6, 8, 7} { // they talk over each other
+		if i == 4 {
+			now = now.AddDate(0, 1, 0)
+		}
+		log.append(t, "a-1", eventstore.Any, eventstore.Event{Data: note{"x"}, OccurredAt: begin.Add(time.Duration(minute) * time.Minute)})
+	}
+	for _, test := range []struct{ after, to, want eventstore.Version }{{0, 8, 8}, {0, 3, 3}, {2, 7, 5}, {0, 100, 8}, {5, 5, 0}, {6, 2, 0}} {
+		events := eventstoretest.Collect(t, log.StreamTo(ctx, "a-1", test.after, test.to))
+		require.Len(t, events, int(test.want), "%+v", test)
+		for i, e := range events {
+			require.Equal(t, test.after+eventstore.Version(i)+1, e.Version)
+		}
+	}
+	require.Empty(t, eventstoretest.Collect(t, log.StreamTo(ctx, "nobody-1", 0, 5)))
+	require.ErrorIs(t, firstError(log.StreamTo(ctx, "a-1", 0, -1)), eventstore.ErrInvalid)
+	for minute, want := range []eventstore.Version{0, 1, 2, 4, 5, 5, 6, 8, 8, 8} {
+		last, err := log.LastOccurred(ctx, "a-1", begin.Add(time.Duration(minute)*time.Minute))
+		require.NoError(t, err)
+		require.Equal(t, want, last, "minute %d", minute)
+	}
+	_, err := log.LastOccurred(ctx, "a", begin)
+	require.ErrorIs(t, err, eventstore.ErrInvalid)
+}
+
 // Guarantee 10: a cursor that has seen more than the log holds is refused.
 func TestRewoundLogIsNoticed(t *testing.T) {
 	t.Parallel()

@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
@@ -66,10 +67,11 @@ func (l *Loader[S]) Audit(ctx context.Context, sample int) (Audited, error) {
 
 // audit folds one stream twice at once: from zero, and, from the snapshot's version on, from the snapshot.
 func (l *Loader[S]) audit(ctx context.Context, row foundSnapshot, report *Audited) error {
-	start, reason := l.decode(row)
-	if reason != "" {
+	start := l.begin(row)
+	var unusable *unusableError
+	if errors.As(start.ready(), &unusable) {
 		report.Unusable++
-		l.ignore(ctx, start.StreamID, start.Version, reason)
+		l.ignore(ctx, start, unusable)
 		return nil
 	}
 	whole, short := l.zero(start.StreamID), start
@@ -95,7 +97,7 @@ func (l *Loader[S]) audit(ctx context.Context, row foundSnapshot, report *Audite
 		}
 		if event.ID != start.last.ID {
 			report.Unusable++
-			l.ignore(ctx, start.StreamID, start.Version, errMoved.Error())
+			l.ignore(ctx, start, moved())
 			return nil
 		}
 		if ok, err := same(); err != nil || !ok {

@@ -47,13 +47,17 @@ func (b bounds) holds(e eventstore.Recorded) bool { return !e.OccurredAt.After(b
 // whole says that every event up to the last one is within bounds, so that the state is one that a snapshot may hold.
 func (b bounds) whole() bool { return b.occurred.Equal(never()) }
 
-var errMoved = errors.New("the snapshot's event is not in the stream")
+// toTheEnd says that nothing bounds the end.
+func (b bounds) toTheEnd() bool {
+	return b.version == math.MaxInt64 && b.position == math.MaxInt64 && b.recorded.Equal(never())
+}
 
-// foldOn folds from a snapshot on, or from zero if the snapshot is of another stream than the one that is there.
+// foldOn folds from a snapshot on, or from zero if the snapshot cannot be used.
 func (l *Loader[S]) foldOn(ctx context.Context, start Loaded[S], b bounds) (Loaded[S], error) {
 	found, err := l.foldFrom(ctx, start, b)
-	if errors.Is(err, errMoved) {
-		l.ignore(ctx, start.StreamID, start.Version, "the event it ends with is not in the stream")
+	var unusable *unusableError
+	if errors.As(err, &unusable) {
+		l.ignore(ctx, start, unusable)
 		found, err = l.foldFrom(ctx, l.zero(start.StreamID), b)
 	}
 	return found, err
@@ -66,12 +70,22 @@ func (l *Loader[S]) zero(id eventstore.StreamID) Loaded[S] {
 // foldFrom reads the stream from the snapshot's own last event on, which must still be there.
 func (l *Loader[S]) foldFrom(ctx context.Context, start Loaded[S], b bounds) (Loaded[S], error) {
 	found := start
-	for event, err := range l.tail(ctx, start) {
+	if !b.whole() { // what was recorded later may have occurred earlier, so that only the log knows where to end
+		last, err := l.store.LastOccurred(ctx, start.StreamID, b.occurred)
+		if err != nil {
+			return found, err
+		}
+		b.version = min(b.version, max(last, start.Version, 1))
+	}
+	for event, err := range l.tail(ctx, start, b) {
 		if err != nil {
 			return found, err
 		}
 		found.Read++
 		if event.Version == start.Version {
+			if err := found.ready(); err != nil {
+				return found, err
+			}
 			found.last = event
 			continue
 		}
@@ -102,13 +116,15 @@ func (l *Loader[S]) apply(found *Loaded[S], event eventstore.Recorded) (err erro
 	return nil
 }
 
-// tail yields the event that a snapshot ends with, and those after it; errMoved if another event stands there, or none.
-func (l *Loader[S]) tail(ctx context.Context, start Loaded[S]) iter.Seq2[eventstore.Recorded, error] {
+func moved() *unusableError { return &unusableError{"the event it ends with is not in the stream"} }
+
+// tail yields the event that a snapshot ends with, and those after it; an unusableError if another event stands there, or none.
+func (l *Loader[S]) tail(ctx context.Context, start Loaded[S], b bounds) iter.Seq2[eventstore.Recorded, error] {
 	return func(yield func(eventstore.Recorded, error) bool) {
 		checked := start.Version == 0
-		for event, err := range l.store.Stream(ctx, start.StreamID, max(start.Version-1, 0)) {
+		for event, err := range l.events(ctx, start, b) {
 			if err == nil && !checked && (event.Version != start.Version || event.ID != start.last.ID) {
-				err = errMoved
+				err = moved()
 			}
 			if !yield(event, err) || err != nil {
 				return
@@ -116,7 +132,30 @@ func (l *Loader[S]) tail(ctx context.Context, start Loaded[S]) iter.Seq2[eventst
 			checked = true
 		}
 		if !checked {
-			yield(eventstore.Recorded{}, errMoved)
+			yield(eventstore.Recorded{}, moved())
+		}
+	}
+}
+
+// events reads from the snapshot's last event on. Where the end is a position or a time, its version is not known: it is looked
+// for in windows, the first of which reaches to where the next snapshot might be.
+func (l *Loader[S]) events(ctx context.Context, start Loaded[S], b bounds) iter.Seq2[eventstore.Recorded, error] {
+	from := max(start.Version-1, 0)
+	if b.version < math.MaxInt64 || b.toTheEnd() {
+		return l.store.StreamTo(ctx, start.StreamID, from, b.version)
+	}
+	return func(yield func(eventstore.Recorded, error) bool) {
+		for window := eventstore.Version(l.config.Every) + 2; ; window *= 2 {
+			to := from + window
+			for event, err := range l.store.StreamTo(ctx, start.StreamID, from, to) {
+				if !yield(event, err) || err != nil {
+					return
+				}
+				from = event.Version
+			}
+			if from < to {
+				return
+			}
 		}
 	}
 }

@@ -124,9 +124,10 @@ type Loaded[S any] struct {
 	Read int
 
 	last     eventstore.Recorded
-	occurred time.Time // the latest of all events in it
-	old      bool      // the snapshot is, by Config.OlderThan
-	passed   []saved   // snapshots to leave behind
+	occurred time.Time         // the latest of all events in it
+	old      bool              // the snapshot is, by Config.OlderThan
+	passed   []saved           // snapshots to leave behind
+	decoding <-chan decoded[S] // the snapshot's state, until ready
 }
 
 // Load returns a stream's state now. On its way it leaves snapshots behind, as [Config] says; the error of one is only logged.

@@ -74,7 +74,7 @@ func (l *Loader[S]) digest(id eventstore.StreamID, version eventstore.Version, e
 	return hash.Sum(nil)
 }
 
-// found is a snapshot as it is read.
+// foundSnapshot is a snapshot as it is read.
 type foundSnapshot struct {
 	StreamID string
 	Version  int64
@@ -94,7 +94,7 @@ func (l *Loader[S]) newest(ctx context.Context, id eventstore.StreamID, b bounds
 	return found[0], nil
 }
 
-// newestOf is newest for many streams in one round trip.
+// newestOf is newest for many streams in one round trip. The states are being decoded when it returns.
 func (l *Loader[S]) newestOf(ctx context.Context, ids []string, b bounds) ([]Loaded[S], error) {
 	rows, err := l.store.Pool().Query(ctx, l.sql["newest"], ids, l.fold.Name, l.fold.Version, l.fold.Format,
 		int64(b.version), int64(b.position), b.recorded, b.occurred)
@@ -109,31 +109,55 @@ func (l *Loader[S]) newestOf(ctx context.Context, ids []string, b bounds) ([]Loa
 	for i, id := range ids {
 		out[i] = l.zero(eventstore.StreamID(id))
 		if len(snapshots) > 0 && snapshots[0].StreamID == id {
-			if loaded, reason := l.decode(snapshots[0]); reason == "" {
-				out[i] = loaded
-			} else {
-				l.ignore(ctx, loaded.StreamID, loaded.Version, reason)
-			}
+			out[i] = l.begin(snapshots[0])
 			snapshots = snapshots[1:]
 		}
 	}
 	return out, nil
 }
 
-// decode says why a snapshot cannot be used.
-func (l *Loader[S]) decode(row foundSnapshot) (found Loaded[S], reason string) {
-	id := eventstore.StreamID(row.StreamID)
-	found = l.zero(id)
-	found.Version, found.Snapshot, found.occurred = eventstore.Version(row.Version), eventstore.Version(row.Version), row.Occurred.UTC()
-	found.last.ID = row.Event
-	found.old = l.config.OlderThan > 0 && row.Age > l.config.OlderThan
-	if string(row.Digest) != string(l.digest(id, found.Version, row.Event, row.State)) {
-		return found, "its bytes are not those that were stored"
+// begin is what a snapshot says without its state, which is decoded beside the reading of the events after it: for a large one
+// that takes as long.
+func (l *Loader[S]) begin(row foundSnapshot) Loaded[S] {
+	start := l.zero(eventstore.StreamID(row.StreamID))
+	start.Version, start.Snapshot, start.occurred = eventstore.Version(row.Version), eventstore.Version(row.Version), row.Occurred.UTC()
+	start.last.ID = row.Event
+	start.old = l.config.OlderThan > 0 && row.Age > l.config.OlderThan
+	decoding := make(chan decoded[S], 1)
+	go func() { decoding <- l.decode(row, start.State) }()
+	start.decoding = decoding
+	return start
+}
+
+type decoded[S any] struct {
+	state S
+	err   error
+}
+
+// decode fills a new state. The error says why the snapshot cannot be used.
+func (l *Loader[S]) decode(row foundSnapshot, state S) decoded[S] {
+	if string(row.Digest) != string(l.digest(eventstore.StreamID(row.StreamID), eventstore.Version(row.Version), row.Event, row.State)) {
+		return decoded[S]{err: &unusableError{"its bytes are not those that were stored"}}
 	}
-	if err := json.Unmarshal([]byte(row.State), &found.State); err != nil {
-		return found, err.Error()
+	if err := json.Unmarshal([]byte(row.State), &state); err != nil {
+		return decoded[S]{err: &unusableError{err.Error()}}
 	}
-	return found, ""
+	return decoded[S]{state: state}
+}
+
+// unusableError says why a snapshot is not used.
+type unusableError struct{ reason string }
+
+func (e *unusableError) Error() string { return "the snapshot cannot be used: " + e.reason }
+
+// ready waits for the state of a snapshot.
+func (s *Loaded[S]) ready() error {
+	if s.decoding == nil {
+		return nil
+	}
+	got := <-s.decoding
+	s.decoding, s.State = nil, got.state
+	return got.err
 }
 
 const saveTimeout = 10 * time.Second
@@ -167,7 +191,8 @@ func (l *Loader[S]) leave(ctx context.Context, id eventstore.StreamID, states []
 }
 
 // ignore deletes a snapshot that cannot be used, and says so.
-func (l *Loader[S]) ignore(ctx context.Context, id eventstore.StreamID, version eventstore.Version, reason string) {
+func (l *Loader[S]) ignore(ctx context.Context, start Loaded[S], unusable *unusableError) {
+	id, version, reason := start.StreamID, start.Snapshot, unusable.reason
 	l.config.Logger.WarnContext(ctx, "a snapshot is not used", "stream", id, "fold", l.fold.Name, "version", version, "reason", reason)
 	if l.config.Ignored != nil {
 		l.config.Ignored(Ignored{StreamID: id, Fold: l.fold.Name, Version: version, Reason: reason})

@@ -27,6 +27,7 @@ func tiny() scale {
 		rounds: 2, round: 10 * time.Millisecond, warm: 2,
 		importEvents: 100,
 		readEvents:   200, streamEvents: 10, streamReads: 3,
+		longEvents: 25, longEvery: 10,
 		loadRounds: 1, loadRound: 100 * time.Millisecond, loadRate: 200, idle: 3, idleGap: 10 * time.Millisecond,
 		polls: 10, locks: 50,
 		months: 3, monthEvents: 50, appends: 5,

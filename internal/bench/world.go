@@ -29,6 +29,8 @@ type scale struct {
 	readEvents   int // of the log that is read
 	streamEvents int // of each stream that is read
 	streamReads  int // a round
+	longEvents   int // of a stream that has snapshots
+	longEvery    int // events between two of them
 
 	loadRounds int
 	loadRound  time.Duration // at loadRate
@@ -49,6 +51,7 @@ func full() scale {
 		rounds: 11, round: 800 * time.Millisecond, warm: 20,
 		importEvents: 30_000,
 		readEvents:   200_000, streamEvents: 100, streamReads: 300,
+		longEvents: 10_050, longEvery: 100,
 		loadRounds: 2, loadRound: 5 * time.Second, loadRate: 500, idle: 60, idleGap: 500 * time.Millisecond,
 		polls: 200, locks: 5000,
 		months: 24, monthEvents: 50_000, appends: 450,
