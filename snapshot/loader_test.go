@@ -196,6 +196,39 @@ func TestSnapshotsThatAreNotUsed(t *testing.T) {
 	}
 }
 
+// Guarantee S1: after a restore from an older copy, another event may stand where a snapshot ends.
+func TestASnapshotOfAnotherLogIsNotUsed(t *testing.T) {
+	t.Parallel()
+	one, other := newLog(t), newLog(t)
+	ctx := t.Context()
+	for _, log := range []*eventstoretest.Log{one, other} {
+		write(t, log, "a-1", 4)
+	}
+	_, err := newLoader(t, one, diaryFold(), snapshot.Config{}).Snapshot(ctx, "a-1")
+	require.NoError(t, err)
+	_, err = one.Append(ctx, "a-1", eventstore.Any, note{"only here"})
+	require.NoError(t, err)
+	_, err = newLoader(t, one, diaryFold(), snapshot.Config{Every: 5}).Load(ctx, "a-1")
+	require.NoError(t, err)
+	require.Equal(t, []int64{4, 5}, versionsKept(t, one))
+	rows, err := one.Pool.Query(ctx, `SELECT to_jsonb(s)::text FROM `+one.Schema()+`.snapshots s ORDER BY version DESC`)
+	require.NoError(t, err)
+	snapshots, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	require.NoError(t, err)
+	for i, reason := range []string{"longer than the stream", "of another event"} {
+		_, err = other.Pool.Exec(ctx, strings.ReplaceAll(`INSERT INTO {{schema}}.snapshots SELECT * FROM jsonb_populate_record(NULL::{{schema}}.snapshots, $1::jsonb)`,
+			"{{schema}}", other.Schema()), snapshots[i])
+		require.NoError(t, err)
+		var ignored []snapshot.Ignored
+		found, err := newLoader(t, other, diaryFold(), snapshot.Config{Ignored: func(i snapshot.Ignored) { ignored = append(ignored, i) }}).Load(ctx, "a-1")
+		require.NoError(t, err)
+		require.Zero(t, found.Snapshot, reason)
+		require.Equal(t, []string{"1:0", "2:1", "3:2", "4:3"}, found.State.Texts, reason)
+		require.Len(t, ignored, 1, reason)
+		require.Empty(t, versionsKept(t, other), reason)
+	}
+}
+
 func versionsKept(t testing.TB, log *eventstoretest.Log) []int64 {
 	t.Helper()
 	rows, err := log.Pool.Query(t.Context(), `SELECT version FROM `+log.Schema()+`.snapshots ORDER BY version`)

@@ -166,12 +166,27 @@ func mutants() []mutant {
 		{"P6 no append is in flight when a projection goes inline", "projection/sql/inline_share.sql", []swap{
 			{"pg_advisory_xact_lock_shared('{{schema}}.projections'::regclass::oid::integer, 1)", "1"},
 		}, projected, "TestInlineTakesOverWhileOthersAppend"},
-		{"S1 digest of a snapshot", "snapshot/loader.go", []swap{
-			{"if string(digest) != string(l.digest(id, found.Version, event, state)) {", "if len(digest) == 0 {"},
+		{"S1 digest of a snapshot", "snapshot/saved.go", []swap{
+			{"if string(row.Digest) != string(l.digest(", "if len(row.Digest) == 0 && string(row.Digest) != string(l.digest("},
 		}, snapshots, "TestSnapshotsThatAreNotUsed"},
+		{"S1 the event that a snapshot ends with", "snapshot/fold.go", []swap{
+			{" || event.ID != start.last.ID)", ")"},
+		}, snapshots, "TestASnapshotOfAnotherLogIsNotUsed"},
 		{"S1 occurred time of a snapshot", "snapshot/sql/newest.sql", []swap{
-			{" AND occurred_to <= $8::timestamptz", " AND $8::timestamptz IS NOT NULL"},
+			{" AND n.occurred_to <= $8::timestamptz", " AND $8::timestamptz IS NOT NULL"},
 		}, snapshots, "TestEveryAsOfIsTheFoldFromZero"},
+		{"S1 what occurred and was recorded later", "snapshot/fold.go", []swap{
+			{"return !e.OccurredAt.After(b.occurred)", "return true"},
+		}, snapshots, "TestEveryAsOfIsTheFoldFromZero"},
+		{"S1 a fold in quarantine", "snapshot/sql/newest.sql", []swap{
+			{"WHERE NOT EXISTS", "WHERE true OR NOT EXISTS"},
+		}, snapshots, "TestAuditPutsAFoldThatLiesInQuarantine"},
+		{"S1 the newest are kept", "snapshot/sql/save.sql", []swap{
+			{"WHERE g.version >= kept.least", "WHERE g.version >= 0"},
+		}, snapshots, "TestSnapshotsAreWrittenAndGo"},
+		{"S2 a snapshot that cannot be written", "snapshot/saved.go", []swap{
+			{`l.config.Logger.WarnContext(ctx, "writing snapshots", "stream", id, "fold", l.fold.Name, "err", err)`, "panic(err)"},
+		}, snapshots, "TestSnapshotsAreWrittenAndGo"},
 		{"S3 what was settled then", "snapshot/asof.go", []swap{
 			{"	b.position = min(b.position, eventstore.Position(*settled))\n", ""},
 		}, snapshots, "TestWhatWasKnownNeverChanges"},
