@@ -50,7 +50,7 @@ func (l *Loader[S]) resolve(ctx context.Context, at At) (bounds, error) {
 	}
 	var settled *int64
 	if err := l.store.Pool().QueryRow(ctx, l.sql["moment"], at.Recorded).Scan(&settled); err != nil {
-		return b, fmt.Errorf("finding what was settled: %w", err)
+		return b, fmt.Errorf("finding what was settled: %w", explained(err))
 	}
 	if settled == nil {
 		return b, ErrFuture

@@ -44,7 +44,7 @@ func (l *Loader[S]) Audit(ctx context.Context, sample int) (Audited, error) {
 	}
 	rows, err := l.store.Pool().Query(ctx, l.sql["sample"], l.fold.Name, l.fold.Version, l.fold.Format, sample)
 	if err != nil {
-		return report, fmt.Errorf("auditing snapshots: %w", err)
+		return report, fmt.Errorf("auditing snapshots: %w", explained(err))
 	}
 	snapshots, err := pgx.CollectRows(rows, pgx.RowToStructByPos[foundSnapshot])
 	for i := 0; i < len(snapshots) && err == nil; i++ {
@@ -60,7 +60,7 @@ func (l *Loader[S]) Audit(ctx context.Context, sample int) (Audited, error) {
 		err = l.store.Pool().QueryRow(ctx, l.sql["quarantined"], l.fold.Name, l.fold.Version, l.fold.Format).Scan(&report.Quarantined)
 	}
 	if err != nil {
-		return report, fmt.Errorf("auditing snapshots: %w", err)
+		return report, fmt.Errorf("auditing snapshots: %w", explained(err))
 	}
 	return report, nil
 }
@@ -117,7 +117,7 @@ func (l *Loader[S]) Prune(ctx context.Context) (int64, error) {
 	for {
 		tag, err := l.store.Pool().Exec(ctx, l.sql["prune"], l.fold.Name, l.fold.Version, l.fold.Format)
 		if err != nil {
-			return total, fmt.Errorf("deleting old snapshots: %w", err)
+			return total, fmt.Errorf("deleting old snapshots: %w", explained(err))
 		}
 		if total += tag.RowsAffected(); tag.RowsAffected() == 0 {
 			return total, nil

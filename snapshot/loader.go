@@ -2,31 +2,14 @@ package snapshot
 
 import (
 	"context"
-	"embed"
 	"fmt"
 	"log/slog"
 	"regexp"
 	"time"
 
 	"github.com/sight-platform/hindsight/eventstore"
-	"github.com/sight-platform/hindsight/internal/migrate"
 	"github.com/sight-platform/hindsight/internal/pg"
 )
-
-//go:embed schema/*.sql
-var schemaFiles embed.FS
-
-// Migrate makes this package's tables in the log's schema, or brings them up to date.
-func Migrate(ctx context.Context, store *eventstore.Store) error {
-	if store.Pool() == nil {
-		return eventstore.ErrNoPool
-	}
-	line, err := migrate.Parse("snapshot", schemaFiles)
-	if err != nil {
-		return err
-	}
-	return line.Run(ctx, store.Pool(), store.Schema())
-}
 
 // Fold says how a state is made of a stream's events.
 type Fold[S any] struct {
@@ -159,7 +142,7 @@ func (l *Loader[S]) Snapshot(ctx context.Context, id eventstore.StreamID) (Loade
 		err = l.save(ctx, id, []saved{state})
 	}
 	if err != nil {
-		return found, fmt.Errorf("writing a snapshot of %s: %w", id, err)
+		return found, fmt.Errorf("writing a snapshot of %s: %w", id, explained(err))
 	}
 	return found, nil
 }

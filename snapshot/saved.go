@@ -99,11 +99,11 @@ func (l *Loader[S]) newestOf(ctx context.Context, ids []string, b bounds) ([]Loa
 	rows, err := l.store.Pool().Query(ctx, l.sql["newest"], ids, l.fold.Name, l.fold.Version, l.fold.Format,
 		int64(b.version), int64(b.position), b.recorded, b.occurred)
 	if err != nil {
-		return nil, fmt.Errorf("reading snapshots: %w", err)
+		return nil, fmt.Errorf("reading snapshots: %w", explained(err))
 	}
 	snapshots, err := pgx.CollectRows(rows, pgx.RowToStructByPos[foundSnapshot])
 	if err != nil {
-		return nil, fmt.Errorf("reading snapshots: %w", err)
+		return nil, fmt.Errorf("reading snapshots: %w", explained(err))
 	}
 	out := make([]Loaded[S], len(ids))
 	for i, id := range ids {

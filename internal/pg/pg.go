@@ -28,6 +28,7 @@ const (
 	DeadlockDetected     = "40P01"
 	CheckViolation       = "23514"
 	UndefinedTable       = "42P01"
+	UndefinedFunction    = "42883"
 	LockNotAvailable     = "55P03"
 
 	InsufficientPrivilege = "42501"
