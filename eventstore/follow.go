@@ -14,7 +14,8 @@ import (
 // there is news, up to Config.PollInterval when there is none. One of a store's followers polls for all of them; each
 // also looks for itself once a second (or PollInterval, if that is longer). If the server restarted, Follow checks that
 // the last event it yielded is still there; if not, the error matches [ErrLogRewound]. A lost connection ends the loop
-// with its error: go on after the last position yielded. In a store of [Store.WithTx] the error is [ErrNoPool].
+// with its error: go on after the last event yielded, where [Store.Resume] finds its [Recorded.Cursor] (a fail-over to a
+// standby can lose the newest events). In a store of [Store.WithTx] the error is [ErrNoPool].
 func (s *Store) Follow(ctx context.Context, after Position, filter Filter) iter.Seq2[Recorded, error] {
 	return func(yield func(Recorded, error) bool) {
 		s.follow(ctx, after, filter, func(err error) { yield(Recorded{}, err) }, func(reader *logReader, delivered *place) bool {

@@ -15,24 +15,20 @@ import (
 // Pause halts a projection, wherever it runs. When it returns, nothing of it is being written any more.
 func (r *Runner) Pause(ctx context.Context, name, reason string) error {
 	return r.control(ctx, name, func(tx pgx.Tx, p *projection) error {
-		return r.halt(ctx, tx, p, reason)
+		if err := r.takeOff(ctx, tx, p); err != nil {
+			return err
+		}
+		return r.setState(ctx, tx, p, Paused, reason)
 	})
 }
 
-// halt marks the projection as paused, and takes the checkpoints from whoever works on them.
-func (r *Runner) halt(ctx context.Context, tx pgx.Tx, p *projection, reason string) error {
-	if err := r.setState(ctx, tx, p, Paused, reason); err != nil {
-		return err
-	}
-	return r.takeOff(ctx, tx, p)
-}
-
-// takeOff takes the projection from whoever works on it, workers and appends.
+// takeOff takes the projection from whoever works on it, workers and appends. It comes first: like a worker that stops its
+// projection, it locks the checkpoints before the projection's row, so that neither waits for the other for ever.
 func (r *Runner) takeOff(ctx context.Context, tx pgx.Tx, p *projection) error {
-	if _, err := tx.Exec(ctx, r.sql["inline_off"], p.spec.Name, p.spec.Version); err != nil {
+	if _, err := tx.Exec(ctx, r.sql["fence_off"], p.spec.Name, p.spec.Version); err != nil {
 		return err
 	}
-	_, err := tx.Exec(ctx, r.sql["fence_off"], p.spec.Name, p.spec.Version)
+	_, err := tx.Exec(ctx, r.sql["inline_off"], p.spec.Name, p.spec.Version)
 	return err
 }
 
@@ -50,11 +46,7 @@ func (r *Runner) Reset(ctx context.Context, name string) error {
 		if err := r.takeOff(ctx, tx, p); err != nil {
 			return err
 		}
-		tables := make([]string, 0, len(p.tables))
-		for _, table := range p.tables {
-			tables = append(tables, table)
-		}
-		if len(tables) > 0 {
+		if tables := p.tableNames(); len(tables) > 0 {
 			if _, err := tx.Exec(ctx, `TRUNCATE `+strings.Join(tables, ", ")); err != nil {
 				return err
 			}
@@ -112,7 +104,7 @@ func (r *Runner) control(ctx context.Context, name string, f func(tx pgx.Tx, p *
 		return f(tx, p)
 	})
 	if err != nil {
-		return fmt.Errorf("projection %s: %w", name, err)
+		return fmt.Errorf("projection %s: %w", name, explained(err))
 	}
 	return nil
 }
@@ -120,7 +112,7 @@ func (r *Runner) control(ctx context.Context, name string, f func(tx pgx.Tx, p *
 func (r *Runner) setState(ctx context.Context, tx pgx.Tx, p *projection, state State, reason string) error {
 	tag, err := tx.Exec(ctx, r.sql["stop"], p.spec.Name, p.spec.Version, string(state), reason)
 	if err == nil && tag.RowsAffected() == 0 {
-		return ErrUnknown
+		return ErrNotMigrated
 	}
 	return err
 }

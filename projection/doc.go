@@ -31,6 +31,8 @@
 // Leases stand in a table of their own, so that one is renewed while a batch holds its checkpoint. All statements are
 // transactions, so it works behind a pooler in transaction mode.
 //
+// The tables' owner makes them, by [Runner.Migrate], and gives another role what a worker needs, by [Runner.Grant].
+//
 // # When things go wrong
 //
 //	a worker dies                 its shards are taken when their leases end (Config.Lease, 5 s by default)
@@ -42,6 +44,7 @@
 //	a table is locked for long    batches wait half a lease for it and try again; nothing is parked
 //	the number of shards changes  processes with the old number get no shards any more
 //	too many keys are parked      the projection stops, and Status and WaitFor say why; Resume after mending it
+//	a connection is lost          the feed goes on after the event that it read last, if that is still in the log
 //	the log is an older copy      Run ends with eventstore.ErrLogRewound
 //
 // # Inline or live

@@ -19,6 +19,8 @@ var (
 	ErrNotParked = errors.New("not parked")
 	// ErrStopped is returned by WaitFor for a projection that is paused or stopped: it will not get there.
 	ErrStopped = errors.New("the projection does not run")
+	// ErrNotMigrated is returned where the tables of this package, or those of a projection, are not there.
+	ErrNotMigrated = errors.New("the tables of projections are not there: call Runner.Migrate or Runner.Run first")
 	// ErrShards is returned where a projection's number of shards was changed while they do not all stand at one position.
 	ErrShards = errors.New("the number of shards cannot change now")
 )
@@ -87,6 +89,22 @@ func transient(err error) bool {
 		return false
 	}
 	return slices.Contains([]string{"08", "53", "57", "58"}, code[:2]) // connection, resources, operator, system
+}
+
+// explained names what is missing: a table, or a right.
+func explained(err error) error {
+	if pg.Code(err) == pg.UndefinedTable {
+		return fmt.Errorf("%w: %w", ErrNotMigrated, err)
+	}
+	return allowed(err)
+}
+
+// allowed names a missing right.
+func allowed(err error) error {
+	if pg.Code(err) == pg.InsufficientPrivilege {
+		return fmt.Errorf("%w: %w", eventstore.ErrNotAllowed, err)
+	}
+	return err
 }
 
 func unknown(name string) error { return fmt.Errorf("%s: %w", name, ErrUnknown) }

@@ -20,6 +20,7 @@ type feed struct {
 	chunks  []eventstore.Chunk // one after another
 	start   eventstore.Position
 	end     eventstore.Position
+	last    eventstore.Cursor // of the event read last
 	bytes   int
 	ready   bool          // begun
 	begun   chan struct{} // closed when a shard is near enough to begin with
@@ -43,8 +44,8 @@ func (f *feed) begin(at eventstore.Position) {
 	close(f.begun)
 }
 
-// run follows the log, once it has begun, until ctx ends. After a lost connection it goes on where it was. The error is that of a log which is
-// not the one that was read.
+// run follows the log, once it has begun, until ctx ends. After a lost connection it goes on where it was. The error is that
+// of a log which is not the one that was read.
 func (f *feed) run(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
@@ -74,8 +75,11 @@ func (f *feed) forget() {
 
 func (f *feed) follow(ctx context.Context, pause *backoff) error {
 	f.mu.Lock()
-	after := f.end
+	after, last := f.end, f.last
 	f.mu.Unlock()
+	if _, err := f.store.Resume(ctx, last); err != nil { // a fail-over to a standby can lose the newest events
+		return err
+	}
 	for chunk, err := range f.store.FollowChunks(ctx, after, eventstore.Filter{}) {
 		if err != nil {
 			return err
@@ -91,6 +95,9 @@ func (f *feed) add(chunk eventstore.Chunk) {
 	defer f.mu.Unlock()
 	f.chunks = append(f.chunks, chunk)
 	f.end = chunk.UpTo
+	if n := len(chunk.Events); n > 0 {
+		f.last = chunk.Events[n-1].Cursor()
+	}
 	f.bytes += sizeOf(chunk)
 	for f.bytes > maxFeedBytes && len(f.chunks) > 1 {
 		f.bytes -= sizeOf(f.chunks[0])

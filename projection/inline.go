@@ -82,13 +82,10 @@ func (h *inlineHook) before(ctx context.Context, tx pgx.Tx, schema string) error
 	}
 	var isolation string
 	err = tx.QueryRow(ctx, sql["inline_share"]).Scan(&isolation)
-	switch {
-	case pg.Code(err) == pg.UndefinedTable:
-		return fmt.Errorf("inline projections need Runner.Migrate first: %w", err)
-	case err == nil && isolation != "read committed": // its snapshot may be older than a hand-over
+	if err == nil && isolation != "read committed" { // its snapshot may be older than a hand-over
 		return &eventstore.InvalidError{Index: -1, Field: "transaction", Reason: "is " + isolation + ", inline projections need read committed"}
 	}
-	return err
+	return explained(err)
 }
 
 func (h *inlineHook) after(ctx context.Context, tx pgx.Tx, schema string, events []eventstore.Recorded) error {
@@ -98,7 +95,7 @@ func (h *inlineHook) after(ctx context.Context, tx pgx.Tx, schema string, events
 	}
 	rows, err := tx.Query(ctx, sql["inline_states"], h.names, h.versions)
 	if err != nil {
-		return err
+		return explained(err)
 	}
 	type active struct {
 		Name    string
@@ -106,7 +103,7 @@ func (h *inlineHook) after(ctx context.Context, tx pgx.Tx, schema string, events
 	}
 	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[active])
 	if err != nil {
-		return err
+		return explained(err)
 	}
 	for _, a := range list {
 		p := h.known[a.Name]

@@ -36,7 +36,7 @@ func (r *Runner) Migrate(ctx context.Context) error {
 	}
 	for _, p := range r.projections {
 		if err := r.register(ctx, p); err != nil {
-			return fmt.Errorf("registering projection %s: %w", p.spec.Name, err)
+			return fmt.Errorf("registering projection %s: %w", p.spec.Name, allowed(err))
 		}
 	}
 	return nil

@@ -8,10 +8,12 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
@@ -54,16 +56,21 @@ func workAsChild(text string) error {
 	if err != nil {
 		return err
 	}
-	runner, err := projection.New(store, quick(killedTally()))
+	config := quick(killedTally())
+	config.Worker = fmt.Sprintf("child-%d", os.Getpid())
+	runner, err := projection.New(store, config)
 	if err != nil {
 		return err
 	}
-	fmt.Println("started")
+	fmt.Println(config.Worker)
 	return runner.Run(ctx)
 }
 
 // child is a worker process.
-type child struct{ cmd *exec.Cmd }
+type child struct {
+	cmd    *exec.Cmd
+	worker string // its name in leases
+}
 
 func startChild(t *testing.T, order workerOrder) *child {
 	t.Helper()
@@ -75,9 +82,9 @@ func startChild(t *testing.T, order workerOrder) *child {
 	out, err := cmd.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())
-	_, err = bufio.NewReader(out).ReadString('\n')
+	worker, err := bufio.NewReader(out).ReadString('\n')
 	require.NoError(t, err)
-	c := &child{cmd}
+	c := &child{cmd, strings.TrimSpace(worker)}
 	t.Cleanup(c.kill)
 	return c
 }
@@ -92,8 +99,51 @@ func (c *child) signal(t *testing.T, s syscall.Signal) {
 	require.NoError(t, c.cmd.Process.Signal(s))
 }
 
+type heldShard struct {
+	Shard int32
+	Epoch int64
+}
+
+// holds are the shards on which a worker may work.
+func (c *child) holds(t *testing.T, log *eventstoretest.Log) []heldShard {
+	t.Helper()
+	rows, err := log.Pool.Query(t.Context(), `
+SELECT shard, epoch FROM `+log.Schema()+`.projection_leases WHERE worker = $1 AND leased_until > clock_timestamp()`, c.worker)
+	require.NoError(t, err)
+	held, err := pgx.CollectRows(rows, pgx.RowToStructByPos[heldShard])
+	require.NoError(t, err)
+	return held
+}
+
+// freeze stops the process at a moment when it holds shards, and returns those.
+func (c *child) freeze(t *testing.T, log *eventstoretest.Log) (held []heldShard) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		if len(c.holds(t, log)) == 0 {
+			return false
+		}
+		c.signal(t, syscall.SIGSTOP)
+		if held = c.holds(t, log); len(held) == 0 { // it gave them back at the last moment
+			c.signal(t, syscall.SIGCONT)
+		}
+		return len(held) > 0
+	}, 30*time.Second, 50*time.Millisecond, "five workers share eight shards")
+	return held
+}
+
+// requireTakenOver asks that others take the shards that a frozen worker holds.
+func requireTakenOver(t *testing.T, log *eventstoretest.Log, held []heldShard) {
+	t.Helper()
+	for _, h := range held {
+		require.Eventually(t, func() (taken bool) {
+			require.NoError(t, log.Pool.QueryRow(t.Context(), `SELECT epoch > $2 FROM `+log.Schema()+`.projection_leases WHERE shard = $1`, h.Shard, h.Epoch).Scan(&taken))
+			return taken
+		}, 30*time.Second, 50*time.Millisecond, "shard %d", h.Shard)
+	}
+}
+
 // Guarantees P1 and P3: four worker processes under load, one killed with SIGKILL every second, one frozen for longer than its lease and thawed:
-// nothing is applied twice or lost. HINDSIGHT_TEST_LONG=1 does it for a minute.
+// others have its shards meanwhile, and nothing is applied twice or lost. HINDSIGHT_TEST_LONG=1 does it for a minute.
 func TestKilledAndFrozenWorkersLoseAndRepeatNothing(t *testing.T) {
 	t.Parallel()
 	rounds := 8
@@ -115,22 +165,20 @@ func TestKilledAndFrozenWorkersLoseAndRepeatNothing(t *testing.T) {
 	go func() { loaded <- appendUntil(load, log) }()
 
 	frozen := startChild(t, order)
-	thaw := func() {}
+	var held []heldShard
 	for round := range rounds {
 		time.Sleep(time.Second)
 		switch round % 4 {
 		case 0:
-			frozen.signal(t, syscall.SIGSTOP)
-			thaw = func() { frozen.signal(t, syscall.SIGCONT) }
+			held = frozen.freeze(t, log)
 		case 3: // a lease is one second
-			thaw()
-			thaw = func() {}
+			requireTakenOver(t, log, held)
+			frozen.signal(t, syscall.SIGCONT)
 		}
 		i := rand.IntN(len(workers))
 		workers[i].kill()
 		workers[i] = startChild(t, order)
 	}
-	thaw()
 	stopLoad()
 	n := <-loaded
 	last := appendTo(t, log, "end-1", "end")

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 
 	"github.com/sight-platform/hindsight/eventstore"
@@ -253,4 +254,37 @@ func TestKeysOfOnesOwn(t *testing.T) {
 		return err == nil && len(parked) == 0
 	}, 20*time.Second, 20*time.Millisecond)
 	requireFold(t, log, "tally")
+}
+
+// Guarantee P5: a table that is locked for long is waited for; its events are not to blame.
+func TestALockedTableParksNothing(t *testing.T) {
+	t.Parallel()
+	log := newLog(t)
+	ctx := testContext(t, time.Minute)
+	config, failed := quick(&tally{}), make(chan error, 100)
+	config.Hooks.Batch = func(info projection.BatchInfo) {
+		if info.Err != nil {
+			failed <- info.Err
+		}
+	}
+	runner := newRunner(t, log, config)
+	running(t, runner)
+	waitFor(t, runner, "tally", appendTo(t, log, "a-1", "x").Position())
+	altering, err := log.Pool.Begin(ctx)
+	require.NoError(t, err)
+	defer func() { _ = altering.Rollback(context.WithoutCancel(ctx)) }()
+	_, err = altering.Exec(ctx, `LOCK TABLE `+log.Schema()+`.tally_count_v1`)
+	require.NoError(t, err)
+	last := appendTo(t, log, "a-1", "y", "z")
+	for range 2 {
+		var refusal *pgconn.PgError
+		require.ErrorAs(t, <-failed, &refusal)
+		require.Equal(t, "55P03", refusal.Code)
+	}
+	require.NoError(t, altering.Commit(ctx))
+	waitFor(t, runner, "tally", last.Position())
+	requireFold(t, log, "tally")
+	parked, err := runner.Parked(ctx, "tally", 10)
+	require.NoError(t, err)
+	require.Empty(t, parked)
 }

@@ -75,11 +75,11 @@ func (r *Runner) Status(ctx context.Context) ([]Status, error) {
 	names, versions := r.namesAndVersions()
 	rows, err := r.pool.Query(ctx, r.sql["status"], names, versions)
 	if err != nil {
-		return nil, fmt.Errorf("reading the projections' status: %w", err)
+		return nil, fmt.Errorf("reading the projections' status: %w", explained(err))
 	}
 	found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[statusRow])
 	if err != nil {
-		return nil, fmt.Errorf("reading the projections' status: %w", err)
+		return nil, fmt.Errorf("reading the projections' status: %w", explained(err))
 	}
 	var all []Status
 	for _, row := range found {
@@ -165,7 +165,11 @@ func (r *Runner) Parked(ctx context.Context, name string, limit int) ([]Parked, 
 	}
 	rows, err := r.pool.Query(ctx, r.sql["list_parked"], name, p.spec.Version, limit)
 	if err != nil {
-		return nil, fmt.Errorf("listing what is parked of %s: %w", name, err)
+		return nil, fmt.Errorf("listing what is parked of %s: %w", name, explained(err))
 	}
-	return pgx.CollectRows(rows, pgx.RowToStructByPos[Parked])
+	parked, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Parked])
+	if err != nil {
+		return nil, fmt.Errorf("listing what is parked of %s: %w", name, explained(err))
+	}
+	return parked, nil
 }

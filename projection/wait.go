@@ -60,7 +60,7 @@ func (r *Runner) WaitFor(ctx context.Context, name string, at eventstore.Positio
 		case errors.Is(err, pgx.ErrNoRows), pg.Code(err) == pg.UndefinedTable: // nobody has run it yet
 			state, done = Running, 0
 		case err != nil:
-			return fmt.Errorf("waiting for %s: %w", name, err)
+			return fmt.Errorf("waiting for %s: %w", name, allowed(err))
 		}
 		switch {
 		case eventstore.Position(done) >= at, inline:

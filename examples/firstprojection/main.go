@@ -57,12 +57,18 @@ func main() {
 
 	runner, err := projection.New(store, projection.Config{Projections: []projection.Projection{words{}}})
 	check(err)
-	go func() { check(runner.Run(ctx)) }() // in as many processes as you like
+	ended := make(chan struct{})
+	go func() { // in as many processes as you like
+		defer close(ended)
+		check(runner.Run(ctx))
+	}()
 
 	check(runner.WaitFor(ctx, "words", receipt.Position())) // read your writes
 	var n int
 	check(pool.QueryRow(ctx, `SELECT words FROM hindsight.words WHERE persona = 'ann'`).Scan(&n))
 	fmt.Println("ann said", n, "words")
+	stop()
+	<-ended // its shards are free for others at once
 }
 
 func check(err error) {

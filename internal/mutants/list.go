@@ -166,6 +166,16 @@ func mutants() []mutant {
 		{"P6 no append is in flight when a projection goes inline", "projection/sql/inline_share.sql", []swap{
 			{"pg_advisory_xact_lock_shared('{{schema}}.projections'::regclass::oid::integer, 1)", "1"},
 		}, projected, "TestInlineTakesOverWhileOthersAppend"},
+		{"P3 only who runs the same version takes a shard", "projection/schema/0001_projections.sql", []swap{
+			{"WHERE f.leased_until < c_now AND p.state = 'running' AND p.name || '/' || p.version || '/' || p.shards = ANY (c_runs)", "WHERE f.leased_until < c_now AND p.state = 'running'"},
+		}, projected, "TestLeasesGoToTheSameVersion"},
+		{"P4 the event that the feed has read last", "projection/feed.go", []swap{
+			{"if _, err := f.store.Resume(ctx, last); err != nil {", "if _, err := f.store.Resume(ctx, last); false {"},
+		}, projected, "TestARunnerLooksBackAfterALostConnection"},
+		{"operators and workers lock in one order", "projection/control.go", []swap{
+			{"		if err := r.takeOff(ctx, tx, p); err != nil {\n\t\t\treturn err\n\t\t}\n\t\treturn r.setState(ctx, tx, p, Paused, reason)",
+				"		if err := r.setState(ctx, tx, p, Paused, reason); err != nil {\n\t\t\treturn err\n\t\t}\n\t\treturn r.takeOff(ctx, tx, p)"},
+		}, projected, "TestControlAndAWorkerThatStopsLockInOneOrder"},
 		{"S1 digest of a snapshot", "snapshot/saved.go", []swap{
 			{"if string(row.Digest) != string(l.digest(", "if len(row.Digest) == 0 && string(row.Digest) != string(l.digest("},
 		}, snapshots, "TestSnapshotsThatAreNotUsed"},
