@@ -94,7 +94,12 @@ func TestARunnerLooksBackAfterALostConnection(t *testing.T) {
 		return err
 	}))
 	cut()
-	end := <-ended
+	var end error
+	select {
+	case end = <-ended:
+	case <-time.After(30 * time.Second):
+		require.Fail(t, "Run goes on")
+	}
 	require.ErrorIs(t, end, eventstore.ErrLogRewound)
 	var rewound *eventstore.RewoundError
 	require.True(t, errors.As(end, &rewound))

@@ -173,8 +173,10 @@ func mutants() []mutant {
 			{"if _, err := f.store.Resume(ctx, last); err != nil {", "if _, err := f.store.Resume(ctx, last); false {"},
 		}, projected, "TestARunnerLooksBackAfterALostConnection"},
 		{"operators and workers lock in one order", "projection/control.go", []swap{
-			{"		if err := r.takeOff(ctx, tx, p); err != nil {\n\t\t\treturn err\n\t\t}\n\t\treturn r.setState(ctx, tx, p, Paused, reason)",
-				"		if err := r.setState(ctx, tx, p, Paused, reason); err != nil {\n\t\t\treturn err\n\t\t}\n\t\treturn r.takeOff(ctx, tx, p)"},
+			{
+				"		if err := r.takeOff(ctx, tx, p); err != nil {\n\t\t\treturn err\n\t\t}\n\t\treturn r.setState(ctx, tx, p, Paused, reason)",
+				"		if err := r.setState(ctx, tx, p, Paused, reason); err != nil {\n\t\t\treturn err\n\t\t}\n\t\treturn r.takeOff(ctx, tx, p)",
+			},
 		}, projected, "TestControlAndAWorkerThatStopsLockInOneOrder"},
 		{"S1 digest of a snapshot", "snapshot/saved.go", []swap{
 			{"if string(row.Digest) != string(l.digest(", "if len(row.Digest) == 0 && string(row.Digest) != string(l.digest("},

@@ -37,7 +37,7 @@ type mutant struct {
 type swap struct{ old, new string }
 
 // testTimeout bounds a mutant whose test would wait for ever.
-const testTimeout = 3 * time.Minute
+const testTimeout = 5 * time.Minute
 
 func main() {
 	only := flag.String("only", "", "run the mutants whose name begins with this")
