@@ -168,11 +168,11 @@ func (l *Loader[S]) save(ctx context.Context, id eventstore.StreamID, states []s
 	defer cancel()
 	n := len(states)
 	versions, positions := make([]int64, n), make([]int64, n)
-	events := make([]uuid.UUID, n)
+	events := make([]string, n) // as text: a pooler's exec mode knows no arrays of UUIDs
 	recorded, occurred := make([]time.Time, n), make([]time.Time, n)
 	texts, digests := make([]string, n), make([][]byte, n)
 	for i, s := range states {
-		versions[i], positions[i], events[i] = int64(s.version), int64(s.position), s.event
+		versions[i], positions[i], events[i] = int64(s.version), int64(s.position), s.event.String()
 		recorded[i], occurred[i], texts[i], digests[i] = s.recorded, s.occurred, s.state, s.digest
 	}
 	_, err := l.store.Pool().Exec(ctx, l.sql["save"], string(id), l.fold.Name, l.fold.Version, l.fold.Format, l.config.Keep,

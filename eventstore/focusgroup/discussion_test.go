@@ -65,7 +65,7 @@ func TestDiscussionStateSaysWhatItsEventsSay(t *testing.T) {
 	require.Equal(t, 2, d.Followups)
 	require.InDelta(t, 8.5, d.SpokenSeconds, 1e-9)
 	require.Equal(t, focusgroup.Usage{TokensIn: 207, TokensOut: 40, CostUSD: 0.5}, d.Usage)
-	require.Equal(t, []int{0, 1, 2, 0, 3, 1}, d.TurnOrder)
+	require.Equal(t, focusgroup.TurnOrder{0, 1, 2, 0, 3, 1}, d.TurnOrder)
 
 	require.Len(t, d.Participants, 4)
 	ann := d.Participants[0]
@@ -136,7 +136,7 @@ func TestSpeakersWithoutAnID(t *testing.T) {
 	} {
 		require.NoError(t, d.Apply(eventstore.Recorded{StreamID: "d-1", Version: eventstore.Version(i + 1), OccurredAt: at(i), Data: payload}))
 	}
-	require.Equal(t, []int{2, 1, 3, 0, 2}, d.TurnOrder)
+	require.Equal(t, focusgroup.TurnOrder{2, 1, 3, 0, 2}, d.TurnOrder)
 	require.Len(t, d.Participants, 4)
 }
 

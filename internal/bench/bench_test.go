@@ -169,6 +169,6 @@ func TestOnly(t *testing.T) {
 	}
 	require.Equal(t, []string{"append.single.1", "append.batch10.8", "read.all"}, names(""))
 	require.Equal(t, []string{"append.single.1", "read.all"}, names("read, append.single"))
-	require.Empty(t, names("snapshot"))
-	require.ErrorContains(t, run(t.Context(), os.Stdout, tiny(), "snapshot", "", false), "no row's name")
+	require.Empty(t, names("nothing"))
+	require.ErrorContains(t, run(t.Context(), os.Stdout, tiny(), "nothing", "", false), "no row's name")
 }

@@ -1,5 +1,5 @@
 WITH given AS (
-    SELECT * FROM unnest($6::bigint[], $7::uuid[], $8::bigint[], $9::timestamptz[], $10::timestamptz[], $11::text[], $12::bytea[])
+    SELECT * FROM unnest($6::bigint[], $7::text[]::uuid[], $8::bigint[], $9::timestamptz[], $10::timestamptz[], $11::text[], $12::bytea[])
         AS g (version, event_id, position, recorded_at, occurred_to, state, digest)
 ), had AS (
     SELECT version FROM {{schema}}.snapshots WHERE stream_id = $1::text AND fold = $2::text AND fold_version = $3::integer AND format = $4::integer
