@@ -1,0 +1,179 @@
+package analytics
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/sight-platform/hindsight/eventstore"
+	"github.com/sight-platform/hindsight/eventstore/focusgroup"
+)
+
+const (
+	dimDate           = "dim_date"
+	dimPersonaHistory = "dim_persona_history"
+)
+
+// members are the dimensions' columns beside the key; a change of a dimension holds a value for each.
+func dimensionColumns(d Dimension) []Column {
+	switch d {
+	case Projects:
+		return []Column{
+			{Name: "name", Type: "text", Comment: "Its name."},
+			{Name: "user_id", Type: `text COLLATE "C" NOT NULL DEFAULT ''`, Comment: "Who owns it."},
+			{Name: "industry", Type: "text", Comment: "Its industry."},
+		}
+	case Users:
+		return []Column{
+			{Name: "name", Type: "text", Comment: "Their name."},
+			{Name: "company", Type: "text", Comment: "Their company."},
+			{Name: "country", Type: "text", Comment: "ISO 3166-1 alpha-2 code."},
+		}
+	}
+	return []Column{
+		{Name: "project_id", Type: `text COLLATE "C" NOT NULL DEFAULT ''`, Comment: "Project it was made for."},
+		{Name: "user_id", Type: `text COLLATE "C" NOT NULL DEFAULT ''`, Comment: "Who made it."},
+		{Name: "name", Type: "text", Comment: "Its name."},
+		{Name: "age", Type: "integer", Comment: "Years; NULL where unknown."},
+		{Name: "gender", Type: "text", Comment: "NULL where unknown."},
+		{Name: "occupation", Type: "text", Comment: "NULL where unknown."},
+		{Name: "segment_id", Type: `text COLLATE "C"`, Comment: "Market segment; NULL where unknown."},
+		{Name: "region", Type: "text", Comment: "NULL where unknown."},
+		{Name: "language", Type: "text", Comment: "Native language; NULL where unknown."},
+	}
+}
+
+func grainOf(d Dimension) string {
+	switch d {
+	case Projects:
+		return "A row a project, as it is. The row with the id '' stands for none."
+	case Users:
+		return "A row a user of the platform, as they are. The row with the id '' stands for none."
+	}
+	return "A row a persona, as it is. The row with the id '' stands for none. As it was: dim_persona_history."
+}
+
+// own are the columns that every dimension has, behind those of its members.
+func ownColumns() []Column {
+	return []Column{
+		{Name: "created_at", Type: "timestamptz", Comment: "When it was first heard of (occurred_at of that event); NULL for a placeholder."},
+		{Name: "updated_at", Type: "timestamptz", Comment: "When it was last changed; NULL for a placeholder."},
+		{Name: "position", Type: "bigint NOT NULL DEFAULT 0", Comment: "Position of the event that says so; 0 for a placeholder."},
+		{Name: "listed", Type: "boolean NOT NULL DEFAULT false", Comment: "What is known comes from a list of participants, not from an event of its own."},
+		{Name: "placeholder", Type: "boolean NOT NULL DEFAULT true", Comment: "Only its id is known, from a fact; the event that introduces it is yet to come."},
+	}
+}
+
+func (s *Star) dimensionSQL(d Dimension) string {
+	columns := []string{d.key() + ` text COLLATE "C" PRIMARY KEY`}
+	comments := []string{fmt.Sprintf("COMMENT ON TABLE {{table}} IS %s;\nCOMMENT ON COLUMN {{table}}.%s IS 'Key.';", literal(grainOf(d)), d.key())}
+	for _, c := range append(s.members(d), ownColumns()...) {
+		columns = append(columns, c.Name+" "+c.Type)
+		comments = append(comments, fmt.Sprintf("COMMENT ON COLUMN {{table}}.%s IS %s;", c.Name, literal(c.Comment)))
+	}
+	return "CREATE TABLE {{table}} (\n    " + strings.Join(columns, ",\n    ") + "\n);\n" + strings.Join(comments, "\n")
+}
+
+// historySQL is type 2 by position: ranges that never change once they are closed, whatever comes late.
+func (s *Star) historySQL() string {
+	columns := []string{`persona_id text COLLATE "C" NOT NULL`, "from_position bigint NOT NULL", "to_position bigint NOT NULL"}
+	comments := []string{
+		"COMMENT ON TABLE {{table}} IS 'A row a state of a persona: as it was. A fact belongs to the row with from_position <= position < to_position of its persona; before the first there is none.';",
+		"COMMENT ON COLUMN {{table}}.persona_id IS 'Persona.';",
+		"COMMENT ON COLUMN {{table}}.from_position IS 'Position of the event that made it so.';",
+		"COMMENT ON COLUMN {{table}}.to_position IS 'Position of the event that changed it; the largest bigint while it is so.';",
+	}
+	for _, c := range s.members(Personas) {
+		columns = append(columns, c.Name+" "+c.Type)
+		comments = append(comments, fmt.Sprintf("COMMENT ON COLUMN {{table}}.%s IS %s;", c.Name, literal(c.Comment)))
+	}
+	columns = append(columns, "valid_from timestamptz NOT NULL", "valid_to timestamptz", "PRIMARY KEY (persona_id, from_position)")
+	comments = append(comments,
+		"COMMENT ON COLUMN {{table}}.valid_from IS 'occurred_at of the event that made it so.';",
+		"COMMENT ON COLUMN {{table}}.valid_to IS 'occurred_at of the event that changed it; NULL while it is so.';")
+	return "CREATE TABLE {{table}} (\n    " + strings.Join(columns, ",\n    ") + "\n);\n" + strings.Join(comments, "\n")
+}
+
+const dateSQL = `CREATE TABLE {{table}} (
+    day        date PRIMARY KEY,
+    year       integer NOT NULL,
+    quarter    integer NOT NULL,
+    month      date NOT NULL,
+    week       date NOT NULL,
+    weekday    integer NOT NULL,
+    is_weekend boolean NOT NULL
+);
+COMMENT ON TABLE {{table}} IS 'A row a day, of all years that facts lie in.';
+COMMENT ON COLUMN {{table}}.day IS 'Key.';
+COMMENT ON COLUMN {{table}}.year IS 'Calendar year.';
+COMMENT ON COLUMN {{table}}.quarter IS '1 to 4.';
+COMMENT ON COLUMN {{table}}.month IS 'First day of its month.';
+COMMENT ON COLUMN {{table}}.week IS 'Monday of its ISO week.';
+COMMENT ON COLUMN {{table}}.weekday IS 'ISO: 1 is Monday, 7 is Sunday.';
+COMMENT ON COLUMN {{table}}.is_weekend IS 'Saturday or Sunday.';`
+
+// change is what an event says of a member of a dimension.
+type change struct {
+	of     Dimension
+	id     string
+	values []any
+	event  eventstore.Recorded
+	hint   bool // by the way, in a discussion's list of participants: it counts until the persona's own events say so
+}
+
+// changesOf are the members that an event introduces or changes.
+func (s *Star) changesOf(e eventstore.Recorded) []change {
+	changes := vocabularyChanges(e)
+	for i, c := range changes {
+		for _, a := range s.config.Attributes {
+			switch {
+			case a.Of != c.of:
+			case c.hint: // it speaks of many
+				changes[i].values = append(changes[i].values, nil)
+			default:
+				changes[i].values = append(changes[i].values, a.Value(e))
+			}
+		}
+	}
+	return changes
+}
+
+func vocabularyChanges(e eventstore.Recorded) []change {
+	persona := func(id, project, user, name string, a focusgroup.Attributes, hint bool) change {
+		return change{Personas, id, []any{
+			project, user, orNull(name), orNullInt(a.Age), orNull(a.Gender), orNull(a.Occupation), orNull(a.SegmentID), orNull(a.Region), orNull(a.Language),
+		}, e, hint}
+	}
+	switch d := e.Data.(type) {
+	case focusgroup.UserRegistered:
+		return []change{{Users, d.UserID, []any{orNull(d.Name), orNull(d.Company), orNull(d.Country)}, e, false}}
+	case focusgroup.ProjectCreated:
+		return []change{{Projects, d.ProjectID, []any{orNull(d.Name), d.UserID, orNull(d.Industry)}, e, false}}
+	case focusgroup.PersonaCreated:
+		return []change{persona(d.PersonaID, d.ProjectID, d.UserID, d.Name, d.Attributes, false)}
+	case focusgroup.PersonaEdited:
+		return []change{persona(d.PersonaID, d.ProjectID, d.UserID, d.Name, d.Attributes, false)}
+	case focusgroup.DiscussionStarted:
+		var changes []change
+		for _, p := range d.Participants {
+			if p.PersonaID != "" {
+				changes = append(changes, persona(p.PersonaID, d.ProjectID, d.UserID, p.Name, p.Attributes, true))
+			}
+		}
+		return changes
+	}
+	return nil
+}
+
+func orNull(text string) any {
+	if text == "" {
+		return nil
+	}
+	return text
+}
+
+func orNullInt(n int) any {
+	if n == 0 {
+		return nil
+	}
+	return n
+}

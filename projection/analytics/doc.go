@@ -1,0 +1,31 @@
+// Package analytics builds a star schema from the log: facts, dimensions and aggregates that an analyst opens in any BI tool and a
+// service in any language reads with SQL.
+//
+//	star, err := analytics.New(store, analytics.Config{TimeZone: "Europe/Warsaw"})
+//	runner, err := projection.New(store, projection.Config{Projections: []projection.Projection{star}})
+//	go runner.Run(ctx)                      // facts and dimensions
+//	err = star.KeepFresh(ctx, time.Minute)  // aggregates
+//
+// The tables stand in the log's schema, as name_vN behind views of the plain names; each table and column has a comment.
+//
+// # Guarantees
+//
+//	A1  A fact is written once, with its event's position, in the month of its timestamp. It is exactly what its Rows makes of
+//	    the event; no fact is ever changed but that of a session, which is summed up anew from the facts of its turns.
+//	A2  Foreign keys hold at each commit: who is mentioned before being introduced has a placeholder, which the event that
+//	    introduces them fills.
+//	A3  A persona's history goes by position, so that what comes late never changes what was: a fact belongs to the row with
+//	    from_position <= position < to_position. dim_personas is the persona as it is.
+//	A4  An aggregate equals its SQL over all facts, once the days and projects that changed were refreshed: each fact leaves a
+//	    mark in its own transaction, and a refresh takes the marks and computes their days in one.
+//
+// # Time
+//
+// A fact's timestamp is the event's occurred_at; its day is that of Config.TimeZone, in which weeks begin on Monday. Partitions
+// are by months of timestamp in UTC. They outlive the log's months, whose times are recorded_at.
+//
+// # Declaring more
+//
+// A [Fact], an [Attribute] of a dimension or an [Aggregate] is declared by its columns and a function or a SELECT: the table,
+// its indexes, partitions, comments and loading follow. Raise Config.Version with every change of what is declared.
+package analytics

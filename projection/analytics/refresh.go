@@ -1,0 +1,172 @@
+package analytics
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/sight-platform/hindsight/internal/pg"
+	"github.com/sight-platform/hindsight/projection"
+)
+
+// tableDirty is where facts leave what has changed.
+const tableDirty = "analytics_dirty"
+
+const dirtySQL = `CREATE TABLE {{table}} (at timestamptz, project_id text COLLATE "C");
+COMMENT ON TABLE {{table}} IS 'What has changed since aggregates were computed. Rows are added by the projection, and taken by a refresh.';
+COMMENT ON COLUMN {{table}}.at IS 'A quarter of an hour with changed facts; NULL for a change of a dimension alone.';
+COMMENT ON COLUMN {{table}}.project_id IS 'The project.';`
+
+// quarter is the largest step of which all offsets of time zones are multiples, so that a mark belongs to one day in each.
+const quarter = 15 * time.Minute
+
+type mark struct {
+	at      time.Time // zero: a dimension
+	project string
+}
+
+// dirty are the marks of a batch.
+type dirty map[mark]bool
+
+func (d dirty) fact(at time.Time, project string) {
+	d[mark{at.UTC().Truncate(quarter), project}] = true
+}
+
+func (d dirty) write(ctx context.Context, tx pgx.Tx, batch *projection.Batch) error {
+	rows := make([][]any, 0, len(d))
+	for m := range d {
+		row := []any{m.at, m.project}
+		if m.at.IsZero() {
+			row[0] = nil
+		}
+		rows = append(rows, row)
+	}
+	return batch.Copy(ctx, tx, tableDirty, []string{"at", "project_id"}, rows)
+}
+
+func tableNames() *regexp.Regexp { return regexp.MustCompile(`{{[a-z_][a-z0-9_]*}}`) }
+
+// Refreshed says what a [Star.Refresh] has computed anew.
+type Refreshed struct {
+	Days, Projects int
+	Took           time.Duration
+}
+
+// refreshDays is how many days one transaction computes: it bounds what a refresh holds, and what is lost when it is killed.
+const refreshDays = 31
+
+// Refresh brings the aggregates up to date with the facts: of the days, weeks and projects that have changed, and of today's. A
+// month of days is committed at a time, so that it goes on where it was after it was stopped. Any number of processes may run
+// it: one works, the others wait. It needs the tables: [projection.Runner.Migrate].
+func (s *Star) Refresh(ctx context.Context) (Refreshed, error) {
+	var total Refreshed
+	started := time.Now()
+	for {
+		var done Refreshed
+		err := pg.InTx(ctx, s.store.Pool(), func(tx pgx.Tx) (err error) {
+			done, err = s.refresh(ctx, tx, total == Refreshed{})
+			return err
+		})
+		if err != nil {
+			return total, fmt.Errorf("refreshing aggregates: %w", err)
+		}
+		total.Days, total.Projects, total.Took = total.Days+done.Days, total.Projects+done.Projects, time.Since(started)
+		if done.Days < refreshDays {
+			return total, nil
+		}
+	}
+}
+
+// KeepFresh refreshes every so often, until ctx ends, which is no error.
+func (s *Star) KeepFresh(ctx context.Context, every time.Duration) error {
+	for {
+		if _, err := s.Refresh(ctx); err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(every):
+		}
+	}
+}
+
+// refresh computes the oldest of what has changed.
+func (s *Star) refresh(ctx context.Context, tx pgx.Tx, first bool) (Refreshed, error) {
+	var done Refreshed
+	if _, err := tx.Exec(ctx, `SELECT set_config('lock_timeout', '60s', true), pg_advisory_xact_lock($1::text::regclass::oid::bigint)`, s.table(tableDirty)); err != nil {
+		return done, err
+	}
+	var today time.Time
+	if err := tx.QueryRow(ctx, `SELECT (clock_timestamp() AT TIME ZONE $1::text)::date`, s.config.TimeZone).Scan(&today); err != nil {
+		return done, err
+	}
+	days, projects, err := s.takeDirty(ctx, tx)
+	if err != nil {
+		return done, err
+	}
+	for _, a := range s.aggregates {
+		parts, err := s.parts(ctx, tx, a, days, projects, today, first)
+		if err != nil {
+			return done, err
+		}
+		if err := s.compute(ctx, tx, a, parts, today); err != nil {
+			return done, fmt.Errorf("%s: %w", a.Name, err)
+		}
+	}
+	return Refreshed{Days: len(days), Projects: len(projects)}, nil
+}
+
+// takeDirty takes the marks of the first changed days.
+func (s *Star) takeDirty(ctx context.Context, tx pgx.Tx) (days []time.Time, projects []string, err error) {
+	err = tx.QueryRow(ctx, `
+WITH chosen AS (SELECT DISTINCT (at AT TIME ZONE $1::text)::date AS day FROM `+s.table(tableDirty)+` WHERE at IS NOT NULL ORDER BY 1 LIMIT $2::bigint),
+     taken AS (DELETE FROM `+s.table(tableDirty)+` WHERE at IS NULL OR (at AT TIME ZONE $1::text)::date IN (SELECT day FROM chosen) RETURNING project_id)
+SELECT (SELECT coalesce(array_agg(day), '{}') FROM chosen), (SELECT coalesce(array_agg(DISTINCT project_id), '{}') FROM taken)`,
+		s.config.TimeZone, refreshDays).Scan(&days, &projects)
+	return days, projects, err
+}
+
+// parts are the days, weeks or projects of an aggregate that are to be computed.
+func (s *Star) parts(ctx context.Context, tx pgx.Tx, a Aggregate, days []time.Time, projects []string, today time.Time, first bool) (parts any, err error) {
+	if a.By == ByProject {
+		return projects, nil
+	}
+	query := `SELECT coalesce(array_agg(DISTINCT d), '{}') FROM unnest($1::date[]) AS d`
+	if a.By == ByWeek {
+		query = `SELECT coalesce(array_agg(DISTINCT date_trunc('week', d)::date), '{}') FROM unnest($1::date[]) AS d`
+	}
+	if a.Reach > 0 {
+		if first { // a new day may have begun
+			days = append(days[:len(days):len(days)], today)
+		}
+		query = fmt.Sprintf(`SELECT coalesce(array_agg(DISTINCT d + n), '{}') FROM unnest($1::date[]) AS d, generate_series(0, %d) AS n`, a.Reach)
+	}
+	var dates []time.Time
+	err = tx.QueryRow(ctx, query, days).Scan(&dates)
+	return dates, err
+}
+
+// compute replaces the rows of some parts.
+func (s *Star) compute(ctx context.Context, tx pgx.Tx, a Aggregate, parts any, today time.Time) error {
+	if _, err := tx.Exec(ctx, `DELETE FROM `+s.table(a.Name)+` WHERE `+a.Key[0]+` = ANY ($1::`+a.By.arrayType()+`)`, parts); err != nil {
+		return err
+	}
+	_, err := tx.Exec(ctx, `INSERT INTO `+s.table(a.Name)+` WITH given AS (SELECT $1::`+a.By.arrayType()+`, $2::date) `+s.fill(a.SQL), parts, today)
+	return err
+}
+
+// table is the quoted name of a table of the star.
+func (s *Star) table(name string) string { return quote(s.store.Schema(), s.physical(name)) }
+
+// fill puts the tables in for their names.
+func (s *Star) fill(sql string) string {
+	return tableNames().ReplaceAllStringFunc(sql, func(found string) string { return s.table(strings.Trim(found, "{}")) })
+}

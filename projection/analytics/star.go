@@ -1,0 +1,285 @@
+package analytics
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/sight-platform/hindsight/eventstore"
+	"github.com/sight-platform/hindsight/eventstore/focusgroup"
+	"github.com/sight-platform/hindsight/projection"
+)
+
+// Config of a [Star]. The zero value is the star of the vocabulary alone, with days in UTC.
+type Config struct {
+	// TimeZone of days and weeks: a name of the IANA database, such as "Europe/Warsaw". Defaults to "UTC". Another one needs
+	// another Version.
+	TimeZone string
+	// Version of the star: raise it whenever what is declared here changes; it is built anew beside the old one. Defaults to 1.
+	Version int
+	// Facts beside those of the vocabulary.
+	Facts []Fact
+	// Attributes of dimensions beside those of the vocabulary.
+	Attributes []Attribute
+	// Aggregates beside those of the vocabulary.
+	Aggregates []Aggregate
+	// Health weighs the parts of project_health_scores. Another one needs another Version.
+	Health Weights
+}
+
+// Attribute declares a further column of a dimension.
+type Attribute struct {
+	Of     Dimension
+	Column Column
+	// Value is what an event says of the member that it introduces or changes; nil for nothing.
+	Value func(eventstore.Recorded) any
+}
+
+// Star is a projection that builds the facts and the dimensions. Give it to [projection.New].
+type Star struct {
+	store      *eventstore.Store
+	config     Config
+	facts      []Fact
+	aggregates []Aggregate
+
+	mu     sync.Mutex
+	months map[string]bool // partitions that are there, by table and month
+}
+
+// New makes a star. It neither connects nor creates anything. Errors match [eventstore.ErrInvalid] or [eventstore.ErrNoPool].
+func New(store *eventstore.Store, config Config) (*Star, error) {
+	if config.TimeZone == "" {
+		config.TimeZone = "UTC"
+	}
+	if config.Version == 0 {
+		config.Version = 1
+	}
+	s := &Star{store: store, config: config, months: map[string]bool{}}
+	s.facts = append(builtin(s.interactionType()), sessions())
+	s.facts = append(s.facts, config.Facts...)
+	s.aggregates = append(aggregates(config.Health.withDefaults()), config.Aggregates...)
+	return s, s.validate()
+}
+
+func (s *Star) validate() error {
+	fail := func(field, reason string) error {
+		return &eventstore.InvalidError{Index: -1, Field: "Config." + field, Reason: reason}
+	}
+	if s.store.Pool() == nil {
+		return eventstore.ErrNoPool
+	}
+	if _, err := time.LoadLocation(s.config.TimeZone); err != nil || s.config.TimeZone == "Local" {
+		return fail("TimeZone", fmt.Sprintf("is %q, which is no name of the IANA database", s.config.TimeZone))
+	}
+	if s.config.Version < 1 {
+		return fail("Version", "is negative")
+	}
+	names := map[string]bool{}
+	for _, a := range s.aggregates {
+		if err := a.validate(); err != nil {
+			return err
+		}
+		if names[a.Name] {
+			return fail("Aggregates", "name "+a.Name+" twice")
+		}
+		names[a.Name] = true
+	}
+	for _, f := range s.facts {
+		if err := f.validate(); err != nil {
+			return err
+		}
+		if names[f.Name] {
+			return fail("Facts", "name "+f.Name+" twice")
+		}
+		names[f.Name] = true
+	}
+	for _, a := range s.config.Attributes {
+		known := func(c Column) bool { return c.Name == a.Column.Name }
+		switch {
+		case a.Of != Personas && a.Of != Users && a.Of != Projects:
+			return fail("Attributes", fmt.Sprintf("hold one of %q, which is no dimension", a.Of))
+		case !validName(a.Column.Name) || a.Column.Type == "" || a.Column.Comment == "" || a.Value == nil:
+			return fail("Attributes", fmt.Sprintf("hold %q without a name, a Type, a Comment or a Value", a.Column.Name))
+		case slices.ContainsFunc(dimensionColumns(a.Of), known) || slices.ContainsFunc(ownColumns(), known):
+			return fail("Attributes", a.Column.Name+" stands in "+string(a.Of)+" already")
+		}
+	}
+	return nil
+}
+
+// members are the columns of a dimension, attributes behind.
+func (s *Star) members(d Dimension) []Column {
+	columns := dimensionColumns(d)
+	for _, a := range s.config.Attributes {
+		if a.Of == d {
+			columns = append(columns, a.Column)
+		}
+	}
+	return columns
+}
+
+func (s *Star) physical(table string) string { return fmt.Sprintf("%s_v%d", table, s.config.Version) }
+
+func (s *Star) interactionType() string {
+	return quote(s.store.Schema(), s.physical("interaction_type"))
+}
+
+// Spec implements [projection.Projection]. There is one shard: the history of a dimension goes by the order of the whole log.
+func (s *Star) Spec() projection.Spec {
+	tables := []projection.Table{{Name: dimDate, SQL: dateSQL}}
+	for _, d := range []Dimension{Projects, Users, Personas} {
+		tables = append(tables, projection.Table{Name: string(d), SQL: s.dimensionSQL(d)})
+	}
+	tables = append(tables, projection.Table{Name: dimPersonaHistory, SQL: s.historySQL()})
+	types := []string{focusgroup.TypeUserRegistered, focusgroup.TypeProjectCreated}
+	for _, f := range s.facts {
+		sql := f.sql(s.config.TimeZone, s.table)
+		if f.Name == FactInteractions {
+			sql = "DROP TYPE IF EXISTS " + s.interactionType() + ";\nCREATE TYPE " + s.interactionType() + " AS ENUM ('created', 'edited', 'discussed', 'surveyed');\n" + sql
+		}
+		tables = append(tables, projection.Table{Name: f.Name, SQL: sql})
+		types = append(types, f.Types...)
+	}
+	for _, a := range s.aggregates {
+		tables = append(tables, projection.Table{Name: a.Name, SQL: a.sql()})
+	}
+	tables = append(tables, projection.Table{Name: tableDirty, SQL: dirtySQL})
+	slices.Sort(types)
+	return projection.Spec{Name: "analytics", Version: s.config.Version, Types: slices.Compact(types), Tables: tables}
+}
+
+// Prepare implements [projection.Preparer]: it makes the partitions of months that are new, outside the batch's transaction.
+func (s *Star) Prepare(ctx context.Context, batch *projection.Batch) error {
+	months := map[time.Time]bool{}
+	for _, e := range batch.Events {
+		months[monthOf(e.OccurredAt)] = true
+	}
+	for month := range months {
+		if err := s.ensureMonth(ctx, batch, month); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Apply implements [projection.Projection].
+func (s *Star) Apply(ctx context.Context, tx pgx.Tx, batch *projection.Batch) error {
+	load, err := s.rows(ctx, tx, batch)
+	if err != nil {
+		return err
+	}
+	if err := s.writeDimensions(ctx, tx, batch, load); err != nil {
+		return err
+	}
+	for _, f := range s.facts {
+		if err := batch.Copy(ctx, tx, f.Name, f.columns(), load.facts[f.Name]); err != nil {
+			return err
+		}
+	}
+	if err := s.updateSessions(ctx, tx, batch, load.dirty); err != nil {
+		return err
+	}
+	return load.dirty.write(ctx, tx, batch)
+}
+
+// load is what a batch writes.
+type load struct {
+	facts   map[string][][]any
+	ids     map[Dimension]map[string]bool // that facts refer to
+	changes map[Dimension][]change
+	years   map[int]bool
+	dirty   dirty
+}
+
+// rows makes the rows of a batch.
+func (s *Star) rows(ctx context.Context, tx pgx.Tx, batch *projection.Batch) (*load, error) {
+	projects, err := s.projectsOf(ctx, tx, batch)
+	if err != nil {
+		return nil, err
+	}
+	l := &load{
+		facts: map[string][][]any{}, changes: map[Dimension][]change{}, years: map[int]bool{}, dirty: dirty{},
+		ids: map[Dimension]map[string]bool{Projects: {"": true}, Users: {"": true}, Personas: {"": true}},
+	}
+	for _, e := range batch.Events {
+		for _, c := range s.changesOf(e) {
+			l.changes[c.of] = append(l.changes[c.of], c)
+		}
+		for _, f := range s.facts {
+			if !slices.Contains(f.Types, e.Type) {
+				continue
+			}
+			rows, err := f.Rows(e)
+			if err != nil {
+				return nil, fmt.Errorf("%s of event %d: %w", f.Name, e.Position, err)
+			}
+			if err := l.add(f, e, rows, projects[e.StreamID]); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return l, nil
+}
+
+func (l *load) add(f Fact, e eventstore.Recorded, rows []Row, project string) error {
+	if len(rows) > 1 && !f.Lines {
+		return fmt.Errorf("%s of event %d: %d rows, and the fact has no Lines", f.Name, e.Position, len(rows))
+	}
+	for i, row := range rows {
+		if len(row.Values) != len(f.Columns) {
+			return fmt.Errorf("%s of event %d: %d values for %d columns", f.Name, e.Position, len(row.Values), len(f.Columns))
+		}
+		if row.Project == "" {
+			row.Project = project
+		}
+		values := []any{int64(e.Position), e.OccurredAt, row.Project}
+		if f.Lines {
+			values = append(values, i+1)
+		}
+		l.ids[Projects][row.Project] = true
+		for c, column := range f.Columns {
+			if column.Of == "" {
+				continue
+			}
+			id, ok := row.Values[c].(string)
+			if !ok {
+				return fmt.Errorf("%s of event %d: %s is %T, want the text of an id", f.Name, e.Position, column.Name, row.Values[c])
+			}
+			l.ids[column.Of][id] = true
+		}
+		l.dirty.fact(e.OccurredAt, row.Project)
+		l.facts[f.Name] = append(l.facts[f.Name], append(values, row.Values...))
+		for _, shift := range []time.Duration{-24 * time.Hour, 24 * time.Hour} { // whatever the time zone
+			l.years[e.OccurredAt.Add(shift).UTC().Year()] = true
+		}
+	}
+	return nil
+}
+
+// projectsOf are the projects of the streams, for events that do not name one.
+func (s *Star) projectsOf(ctx context.Context, tx pgx.Tx, batch *projection.Batch) (map[eventstore.StreamID]string, error) {
+	ids := map[string]bool{}
+	for _, e := range batch.Events {
+		ids[string(e.StreamID)] = true
+	}
+	rows, err := tx.Query(ctx, `SELECT stream_id, project_id FROM `+quote(s.store.Schema(), "streams")+` WHERE stream_id = ANY ($1::text[]) AND project_id IS NOT NULL`, keysOf(ids))
+	if err != nil {
+		return nil, err
+	}
+	type stream struct{ ID, Project string }
+	found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[stream])
+	projects := map[eventstore.StreamID]string{}
+	for _, s := range found {
+		projects[eventstore.StreamID(s.ID)] = s.Project
+	}
+	return projects, err
+}
+
+func monthOf(t time.Time) time.Time {
+	t = t.UTC()
+	return time.Date(t.Year(), t.Month(), 1, 0, 0, 0, 0, time.UTC)
+}
