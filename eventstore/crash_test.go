@@ -142,20 +142,29 @@ func TestRepetitionsThroughSIGKILL(t *testing.T) {
 	hands := make([]insistent, writers)
 	var answered atomic.Int64
 	stop := make(chan struct{})
-	var group errgroup.Group
+	group, writing := errgroup.WithContext(ctx) // which ends if one of them fails
 	for w := range writers {
 		hands[w].store = now.Load
 		group.Go(func() error {
 			return appendThroughCrashes(ctx, &hands[w], w, stop, &answered)
 		})
 	}
+	untilAnswered := func(n int64) {
+		t.Helper()
+		for answered.Load() < n {
+			if writing.Err() != nil {
+				require.NoError(t, group.Wait())
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
 	for kill := range kills {
-		require.Eventually(t, func() bool { return answered.Load() >= int64((kill+1)*between) }, time.Minute, time.Millisecond)
+		untilAnswered(int64((kill + 1) * between))
 		require.NoError(t, cluster.Kill())
 		require.NoError(t, cluster.Start(ctx))
 		open()
 	}
-	require.Eventually(t, func() bool { return answered.Load() >= (kills+1)*between }, time.Minute, time.Millisecond)
+	untilAnswered((kills + 1) * between)
 	close(stop)
 	require.NoError(t, group.Wait())
 	var acknowledged []eventstore.Receipt

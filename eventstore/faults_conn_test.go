@@ -128,13 +128,13 @@ type insistent struct {
 	found        int // receipts of an earlier try of its own
 }
 
-// maxInsistence bounds the tries of one append.
-const maxInsistence = 1000
+// maxInsistence bounds the tries of one append. It is a time: a server in a container may take long to be there again.
+const maxInsistence = 90 * time.Second
 
 // append repeats with the ids that the error of an unknown outcome names, so that what it writes is written once.
 func (w *insistent) append(ctx context.Context, appends ...eventstore.StreamAppend) ([]eventstore.Receipt, error) {
 	var err error
-	for range maxInsistence {
+	for began := time.Now(); time.Since(began) < maxInsistence; {
 		var receipts []eventstore.Receipt
 		if len(appends) == 1 {
 			receipts = make([]eventstore.Receipt, 1)

@@ -26,7 +26,7 @@ import (
 func benchmarks() []benchmark {
 	var all []benchmark
 	for _, theme := range [][]benchmark{
-		appendBenchmarks(), importBenchmarks(), followBenchmarks(), readBenchmarks(), monthBenchmarks(), projectionBenchmarks(), timeBenchmarks(),
+		appendBenchmarks(), importBenchmarks(), followBenchmarks(), readBenchmarks(), monthBenchmarks(), projectionBenchmarks(), timeBenchmarks(), replayBenchmarks(),
 	} {
 		all = append(all, theme...)
 	}
