@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# setup.sh [pgbouncer]: gives this machine a database that internal/devdb can use, and says beforehand what it installs.
-# `make setup` runs it. With pgbouncer it gives this program instead, for `make test-pgbouncer`.
+# setup.sh [pgbouncer | browser]: gives this machine a database that internal/devdb can use, and says beforehand what it installs.
+# `make setup` runs it. With pgbouncer it gives this program instead, for `make test-pgbouncer`; with browser a browser that
+# runs without a screen, for the test of a page: `make setup-browser`.
 #
 # It installs nothing where there is one already: HINDSIGHT_DATABASE_URL, PostgreSQL 15 or later with pgvector, or a
 # Docker engine with the image. Else, on Debian and Ubuntu, it installs PostgreSQL and pgvector from the distribution.
@@ -85,7 +86,14 @@ case $what in
     missing="no pgbouncer is on this machine, and the tests are to run through one"
     otherwise=("Install it yourself:" "  macOS:   brew install pgbouncer" "  Fedora:  sudo dnf install pgbouncer")
     ;;
-  *) die "usage: setup.sh [pgbouncer]" ;;
+  browser)
+    for program in chromium chromium-browser google-chrome google-chrome-stable chrome; do # as examples/timetravel looks for it
+      if command -v "$program" >/dev/null; then nothing_to_do "$program is on this machine"; fi
+    done
+    missing="no Chromium or Chrome is on this machine, and a test is to open a page in one"
+    otherwise=("Install one yourself:" "  macOS:   brew install --cask google-chrome" "  Fedora:  sudo dnf install chromium")
+    ;;
+  *) die "usage: setup.sh [pgbouncer | browser]" ;;
 esac
 
 # --- who may install, and where ---------------------------------------------------------------------------------------
@@ -183,10 +191,24 @@ install_pgbouncer() {
   exit 0
 }
 
+# Debian names its package chromium, Ubuntu chromium-browser.
+install_browser() {
+  local package
+  package=$(apt-cache search --names-only '^chromium(-browser)?$' | awk 'NR == 1 { print $1 }')
+  [ -n "$package" ] || die "$missing, and $(release PRETTY_NAME) has no package of it" "${otherwise[@]}"
+  say "installing $package: the browser (a few hundred MB with what it needs); nothing is started"
+  apt install --no-install-recommends "$package"
+  say "done: $("$package" --version 2>/dev/null | head -n 1) is on this machine"
+  exit 0
+}
+
 say "$missing"
 say "reading the package lists (apt-get update)"
 apt update
-if [ "$what" = pgbouncer ]; then install_pgbouncer; fi
+case $what in
+  pgbouncer) install_pgbouncer ;;
+  browser) install_browser ;;
+esac
 version=$(archive_version)
 if [ -n "$version" ]; then
   say "installing postgresql-$version and postgresql-$version-pgvector: the server, and vector search in it"

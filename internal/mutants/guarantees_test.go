@@ -20,6 +20,7 @@ func TestEachGuaranteeIsCited(t *testing.T) {
 		{"eventstore", `(?m)^//  (\d+)\. `, 12},
 		{"projection", `(?m)^//\t(P\d+)  `, 6},
 		{"snapshot", `(?m)^//\t(S\d+)  `, 3},
+		{"snapshot/replay", `(?m)^//\t(R\d+)  `, 4},
 	} {
 		folder := filepath.Join("..", "..", pkg.folder)
 		doc, err := os.ReadFile(filepath.Join(folder, "doc.go"))
@@ -32,7 +33,7 @@ func TestEachGuaranteeIsCited(t *testing.T) {
 		for _, file := range files {
 			text, err := os.ReadFile(file)
 			require.NoError(t, err)
-			for _, sentence := range regexp.MustCompile(`Guarantees? [\dPS, and]+`).FindAllString(string(text), -1) {
+			for _, sentence := range regexp.MustCompile(`Guarantees? [\dPRS, and]+`).FindAllString(string(text), -1) {
 				cited.WriteString(sentence + "\n")
 			}
 		}

@@ -7,6 +7,7 @@ const (
 	pkg       = "./eventstore"
 	projected = "./projection"
 	snapshots = "./snapshot"
+	replayed  = "./snapshot/replay"
 )
 
 // mutants lists each mechanism with its guarantee's number first (eventstore/doc.go).
@@ -202,6 +203,24 @@ func mutants() []mutant {
 		{"S3 what was settled then", "snapshot/asof.go", []swap{
 			{"	b.position = min(b.position, eventstore.Position(*settled))\n", ""},
 		}, snapshots, "TestWhatWasKnownNeverChanges"},
+		{"R1 what occurred before its predecessor", "snapshot/replay/track.go", []swap{
+			{"s.key = key{at: max(s.key.at, event.OccurredAt.UnixMicro()), position: event.Position}", "s.key = key{at: event.OccurredAt.UnixMicro(), position: event.Position}"},
+		}, replayed, "TestStreamsAreInterleavedByTime"},
+		{"R1 position where times are the same", "snapshot/replay/track.go", []swap{
+			{"return q[i].key.position < q[j].key.position", "return q[i].key.position > q[j].key.position"},
+		}, replayed, "TestStreamsAreInterleavedByTime"},
+		{"R2 where the streams stood", "snapshot/replay/track.go", []swap{
+			{"	if s := t.ahead[0]; t.stale && s.next > s.head {\n", "	if s := t.ahead[0]; t.stale && s.next > s.head+1 {\n"},
+		}, replayed, "TestALogThatGrowsEndsWhereItStood"},
+		{"R3 what a failed Apply leaves", "snapshot/replay/state.go", []swap{
+			{"if !st.valid || st.version > version", "if st.version > version"},
+		}, replayed, "TestAFailingApplyLeavesNoTrace"},
+		{"R4 a pause is no time of the discussion", "snapshot/replay/pace.go", []swap{
+			{"p.paused, p.from = false, p.from.Add(p.clock.Now().Sub(p.since))", "p.paused = false"},
+		}, replayed, "TestAPauseShiftsTheRest"},
+		{"R4 what is late does not make the rest late", "snapshot/replay/pace.go", []swap{
+			{"	p.stood = at\n", "	p.stood, p.zero, p.from = at, at, p.clock.Now()\n"},
+		}, replayed, "TestASlowHandlerDelaysOnlyWhatFellDueMeanwhile"},
 		{"3 fence of an import", "eventstore/import_write.go", []swap{
 			{"fence: schema.SQL(`SELECT {{schema}}.take_fence(false)`)", "fence: schema.SQL(`SELECT {{schema}}.last_position()`)"},
 		}, pkg, "TestNoReaderSkipsAnImport"},
