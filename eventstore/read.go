@@ -79,7 +79,7 @@ func (s *Store) stream(ctx context.Context, id StreamID, bound Version, ask func
 		}
 		for left := ask(head.Version); left.len() > 0; {
 			if left.firstMissing(page, s.config.PageSize) != 0 {
-				if page, err = s.streamPage(ctx, head, left); err != nil {
+				if page, err = s.streamPage(ctx, page, head, left); err != nil {
 					yield(Recorded{}, err)
 					return
 				}
@@ -147,8 +147,8 @@ func likelyMonth(id StreamID, months []time.Time) time.Time {
 	return months[len(months)-1]
 }
 
-// streamPage reads one page; a hole in it is ErrCorrupt, never a shorter stream.
-func (s *Store) streamPage(ctx context.Context, head Head, left versions) ([]Recorded, error) {
+// streamPage reads one page into a buffer; a hole in it is ErrCorrupt, never a shorter stream.
+func (s *Store) streamPage(ctx context.Context, buffer []Recorded, head Head, left versions) ([]Recorded, error) {
 	months, _ := s.months.get()
 	stale := len(months) == 0 || months[len(months)-1].Before(monthOf(head.LastRecordedAt))
 	missing := left.next
@@ -158,7 +158,7 @@ func (s *Store) streamPage(ctx context.Context, head Head, left versions) ([]Rec
 				return nil, err
 			}
 		}
-		page, err := s.readStreamPage(ctx, head, left)
+		page, err := s.readStreamPage(ctx, buffer, head, left)
 		if err != nil && pg.Code(err) != pg.UndefinedTable {
 			return nil, fmt.Errorf("reading %s: %w", head.StreamID, err)
 		}
@@ -186,10 +186,10 @@ func (v versions) firstMissing(page []Recorded, pageSize int) Version {
 	return 0
 }
 
-func (s *Store) readStreamPage(ctx context.Context, head Head, left versions) ([]Recorded, error) {
+func (s *Store) readStreamPage(ctx context.Context, buffer []Recorded, head Head, left versions) ([]Recorded, error) {
 	if s.inTx() {
 		low, high, order := left.bounds() // through the parent: it locks the partitions a time bound leaves, but cannot lose one
-		return s.collect(ctx, nil, `SELECT `+eventColumns+` FROM `+string(s.sql.schema)+`.events
+		return s.collect(ctx, buffer, `SELECT `+eventColumns+` FROM `+string(s.sql.schema)+`.events
  WHERE stream_id = $1::text AND version >= $2::bigint AND version <= $3::bigint AND recorded_at >= $5 AND recorded_at <= $6
  ORDER BY `+order+` LIMIT $4::bigint`,
 			string(head.StreamID), int64(low), int64(high), s.config.PageSize, head.FirstRecordedAt, head.LastRecordedAt)
@@ -200,7 +200,7 @@ func (s *Store) readStreamPage(ctx context.Context, head Head, left versions) ([
 		return nil, nil
 	}
 	sql, args := s.streamPageSQL(head.StreamID, months, left)
-	return s.collect(ctx, nil, sql, args...)
+	return s.collect(ctx, buffer, sql, args...)
 }
 
 func (s *Store) streamPageSQL(id StreamID, months []time.Time, left versions) (sql string, args []any) {
