@@ -8,7 +8,7 @@ FUZZTIME ?= 30s
 TEST := go test -shuffle=on -count=1 -timeout 20m
 MODULES := . examples
 
-.PHONY: help setup demo test race lint fuzz mutants bench test-docker test-pgbouncer
+.PHONY: help setup setup-browser demo test race lint fuzz mutants bench test-docker test-pgbouncer
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -16,6 +16,9 @@ help: ## show this list
 setup: ## install what is missing for a database (PostgreSQL with pgvector; says what and why first)
 	@command -v go >/dev/null || { echo "setup: Go is not installed; see https://go.dev/doc/install" >&2; exit 1; }
 	@bash internal/devdb/setup.sh
+
+setup-browser: ## install a browser for the test of examples/timetravel's page, if there is none
+	@bash internal/devdb/setup.sh browser
 
 demo: setup ## import, replay and follow recorded discussions (RECORDING=path for one of yours, gzipped or not)
 	@cd examples && go run ./demo $(if $(RECORDING),-recording $(abspath $(RECORDING)))

@@ -6,6 +6,9 @@
 //   - eventstore: the log. Append to streams, read them, follow the global order without ever skipping an event.
 //   - eventstore/focusgroup: typed events of discussions, the state of a discussion, recordings in and out.
 //   - eventstore/eventstoretest: a throwaway log for your tests.
+//   - projection: tables built from the log, exactly once in effect, by any number of workers. projection/analytics is a star
+//     schema built so.
+//   - snapshot: the state of a stream now and at any time before; snapshot/replay plays discussions again.
 //
 // The README has a first program; `make demo` shows the log at work on recorded discussions.
 //
@@ -15,9 +18,11 @@
 //
 //	examples (a module of its own)
 //	   │
-//	eventstore/focusgroup   eventstore/eventstoretest ── internal/devdb
-//	   │                       │
-//	   └────── eventstore ─────┘
-//	              │
-//	   internal/migrate ── internal/pg
+//	projection/analytics   snapshot/replay
+//	   │                      │        │
+//	projection            snapshot   eventstore/focusgroup   eventstore/eventstoretest ── internal/devdb
+//	   │                      │        │                        │
+//	   └──────────────────────┴─── eventstore ──────────────────┘
+//	                                   │
+//	                        internal/migrate ── internal/pg
 package hindsight
