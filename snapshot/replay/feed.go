@@ -120,5 +120,5 @@ func (s *source) put(event *eventstore.Recorded) {
 			s.page = s.page[:copy(s.page, s.page[min(passed, len(s.page)):])]
 		}
 	}
-	s.page = append(s.page, *event)
+	s.page = append(s.page, event)
 }

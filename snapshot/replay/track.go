@@ -40,7 +40,7 @@ type source struct {
 	next  eventstore.Version // the first one after the index
 	key   key                // of next
 	fed   eventstore.Version // the last one that the feed has brought
-	page  []eventstore.Recorded
+	page  []*eventstore.Recorded
 }
 
 // key orders events: never falling within a stream.
@@ -121,7 +121,7 @@ func (t *track) step(ctx context.Context, k int) (*source, eventstore.Version, e
 // at is when step k plays, which is in the index.
 func (t *track) at(k int) time.Time { return time.UnixMicro(t.index[k].at).UTC() }
 
-// event is an event of a stream; valid until the next call. Pages begin at multiples of pageEvents, so that going back reads as
+// event is an event of a stream. Pages begin at multiples of pageEvents, so that going back reads as
 // few of them as going on.
 func (t *track) event(ctx context.Context, s *source, version eventstore.Version) (*eventstore.Recorded, error) {
 	i := s.held(version)
@@ -130,7 +130,7 @@ func (t *track) event(ctx context.Context, s *source, version eventstore.Version
 		i = s.held(version)
 	}
 	if i >= 0 {
-		return &s.page[i], nil
+		return s.page[i], nil
 	}
 	page := s.page[:0]
 	s.page = nil
@@ -138,14 +138,14 @@ func (t *track) event(ctx context.Context, s *source, version eventstore.Version
 		if err != nil {
 			return nil, err
 		}
-		page = append(page, event)
+		page = append(page, &event)
 		if len(page) == pageEvents || event.Version == s.head {
 			break
 		}
 	}
 	s.page = page
 	if i := s.held(version); i >= 0 {
-		return &s.page[i], nil
+		return s.page[i], nil
 	}
 	return nil, &eventstore.CorruptError{StreamID: s.id, Version: version, Head: s.head} // Stream itself says so before
 }
