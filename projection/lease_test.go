@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -97,4 +98,32 @@ SELECT array_agg(shard ORDER BY shard) FROM `+leases+` WHERE leased_until > $1::
 	}
 	waitFor(t, runner, "tally", last.Position())
 	requireFold(t, log, "tally")
+}
+
+// Guarantee P3: what is asked back before anybody began to work on it is given back, not held for ever. So it is where two
+// workers start at once, and one takes all that is free just before the other is known.
+func TestWhatWasNeverBegunIsGivenBack(t *testing.T) {
+	t.Parallel()
+	log := newLog(t)
+	ctx := testContext(t, time.Minute)
+	config := quick(&tally{spec: projection.Spec{Shards: 4}})
+	config.Worker = "greedy"
+	runner := newRunner(t, log, config)
+	require.NoError(t, runner.Migrate(ctx))
+	for _, sql := range []string{
+		`UPDATE {{schema}}.projection_leases SET worker = 'greedy', epoch = 1, leased_until = clock_timestamp() + interval '1 hour'`,
+		`INSERT INTO {{schema}}.projection_workers VALUES ('newcomer', '{tally/1/4}', clock_timestamp() + interval '1 hour')`,
+	} {
+		_, err := log.Pool.Exec(ctx, strings.ReplaceAll(sql, "{{schema}}", log.Schema()))
+		require.NoError(t, err)
+	}
+	running(t, runner)
+	held := func() (greedy, free int) {
+		require.NoError(t, log.Pool.QueryRow(ctx, `SELECT count(*) FILTER (WHERE worker = 'greedy'), count(*) FILTER (WHERE worker IS NULL) FROM `+log.Schema()+`.projection_leases`).Scan(&greedy, &free))
+		return greedy, free
+	}
+	require.Eventually(t, func() bool { _, free := held(); return free > 0 }, 20*time.Second, 10*time.Millisecond)
+	greedy, free := held()
+	require.Equal(t, 4, greedy+free)
+	require.Positive(t, greedy, "it keeps its share")
 }

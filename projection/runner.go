@@ -257,7 +257,9 @@ func (h *holdings) update(ctx context.Context, leases []lease) {
 			w.stop() // it was somebody else's meanwhile; begin again when it has ended
 		case w != nil && l.GiveBack:
 			w.stop()
-		case w == nil && !l.GiveBack:
+		case l.GiveBack: // taken, and asked back in the same beat by somebody who came meanwhile
+			h.running.Go(func() { h.runner.giveBack(ctx, l) })
+		case w == nil:
 			h.begin(ctx, key, l)
 		}
 		kept[key] = true

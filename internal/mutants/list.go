@@ -170,6 +170,9 @@ func mutants() []mutant {
 		{"P3 only who runs the same version takes a shard", "projection/schema/0001_projections.sql", []swap{
 			{"WHERE f.leased_until < c_now AND p.state = 'running' AND p.name || '/' || p.version || '/' || p.shards = ANY (c_runs)", "WHERE f.leased_until < c_now AND p.state = 'running'"},
 		}, projected, "TestLeasesGoToTheSameVersion"},
+		{"P3 what was never begun is given back", "projection/runner.go", []swap{
+			{"h.running.Go(func() { h.runner.giveBack(ctx, l) })", ""},
+		}, projected, "TestWhatWasNeverBegunIsGivenBack"},
 		{"P4 the event that the feed has read last", "projection/feed.go", []swap{
 			{"if _, err := f.store.Resume(ctx, last); err != nil {", "if _, err := f.store.Resume(ctx, last); false {"},
 		}, projected, "TestARunnerLooksBackAfterALostConnection"},
