@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/sight-platform/hindsight/eventstore"
+	"github.com/sight-platform/hindsight/internal/pg"
 )
 
 // At is a point of the past. What is zero does not bound it; what is not bounds it together.
@@ -21,11 +24,14 @@ type At struct {
 	Occurred time.Time
 }
 
-// ErrFuture is returned for a recorded time that the database's clock has not passed: what is known then is not known yet.
-var ErrFuture = errors.New("the time is not past")
+// ErrFuture is returned for a recorded time that the database's clock has not passed, and for a position that is not settled: what
+// is known then is not known yet.
+var ErrFuture = errors.New("it is not past yet")
 
-// AsOf returns a stream's state at a point of the past: the zero state, with Version 0, if the stream had not begun. Asking again
-// gives the same answer. The error matches [ErrFuture], or is that of reading or of Apply.
+// AsOf returns a stream's state at a point of the past: the state of a new stream, with Version 0, if it had not begun. Asking again
+// for a recorded time, a position, or a version that is there gives the same answer; what had occurred by a time can become
+// more, as events come late, unless a recorded time bounds it too. The error matches [ErrFuture], or is that of reading or of
+// Apply.
 func (l *Loader[S]) AsOf(ctx context.Context, id eventstore.StreamID, at At) (Loaded[S], error) {
 	b, err := l.resolve(ctx, at)
 	if err != nil {
@@ -33,7 +39,7 @@ func (l *Loader[S]) AsOf(ctx context.Context, id eventstore.StreamID, at At) (Lo
 	}
 	found, err := l.load(ctx, id, b)
 	if err != nil {
-		return found, fmt.Errorf("the state of %s as of %+v: %w", id, at, err)
+		return Loaded[S]{}, fmt.Errorf("the state of %s as of %+v: %w", id, at, err)
 	}
 	l.leave(ctx, id, found.passed)
 	return found, nil
@@ -45,11 +51,16 @@ func (l *Loader[S]) resolve(ctx context.Context, at At) (bounds, error) {
 		return bounds{}, &eventstore.InvalidError{Index: -1, Field: "At", Reason: "is negative"}
 	}
 	b := bounds{version: at.Version, position: at.Position, recorded: at.Recorded, occurred: at.Occurred}.open()
+	if at.Position > 0 {
+		if err := l.past(ctx, at.Position); err != nil {
+			return b, err
+		}
+	}
 	if at.Recorded.IsZero() {
 		return b, nil
 	}
-	var settled *int64
-	if err := l.store.Pool().QueryRow(ctx, l.sql["moment"], at.Recorded).Scan(&settled); err != nil {
+	settled, err := l.moment(ctx, at.Recorded)
+	if err != nil {
 		return b, fmt.Errorf("finding what was settled: %w", explained(err))
 	}
 	if settled == nil {
@@ -57,4 +68,30 @@ func (l *Loader[S]) resolve(ctx context.Context, at At) (bounds, error) {
 	}
 	b.position = min(b.position, eventstore.Position(*settled))
 	return b, nil
+}
+
+// past is ErrFuture for a position below which something may still be committed.
+func (l *Loader[S]) past(ctx context.Context, at eventstore.Position) error {
+	if int64(at) <= l.settled.Load() {
+		return nil
+	}
+	settled, err := l.store.Settled(ctx)
+	if err != nil {
+		return err
+	}
+	l.settled.Store(int64(settled))
+	if at > settled {
+		return ErrFuture
+	}
+	return nil
+}
+
+// moment is the settled position of the first moment after a time; nil if it is not past. A new one is made in READ COMMITTED,
+// whatever the session's default.
+func (l *Loader[S]) moment(ctx context.Context, at time.Time) (settled *int64, err error) {
+	err = l.store.Pool().QueryRow(ctx, l.sql["moment"], at).Scan(&settled)
+	if pg.Code(err) == pg.ActiveTransaction {
+		err = pg.InTx(ctx, l.store.Pool(), func(tx pgx.Tx) error { return tx.QueryRow(ctx, l.sql["moment"], at).Scan(&settled) })
+	}
+	return settled, err
 }

@@ -50,28 +50,41 @@ func (l *Loader[S]) Audit(ctx context.Context, sample int) (Audited, error) {
 	for i := 0; i < len(snapshots) && err == nil; i++ {
 		err = l.audit(ctx, snapshots[i], &report)
 	}
-	if err == nil && len(report.Lies) > 0 {
+	if len(report.Lies) > 0 { // whatever went wrong besides
 		lie := report.Lies[0]
 		reason := fmt.Sprintf("%s at version %d: %s", lie.StreamID, lie.Version, lie.Changes[0])
-		_, err = l.store.Pool().Exec(ctx, l.sql["quarantine"], l.fold.Name, l.fold.Version, l.fold.Format, reason)
+		_, failed := l.store.Pool().Exec(ctx, l.sql["quarantine"], l.fold.Name, l.fold.Version, l.fold.Format, reason)
+		err = errors.Join(err, failed)
 		l.config.Logger.ErrorContext(ctx, "snapshots are in quarantine", "fold", l.fold.Name, "version", l.fold.Version, "reason", reason)
 	}
-	if err == nil {
-		err = l.store.Pool().QueryRow(ctx, l.sql["quarantined"], l.fold.Name, l.fold.Version, l.fold.Format).Scan(&report.Quarantined)
-	}
-	if err != nil {
+	quarantined, failed := l.quarantined(ctx)
+	report.Quarantined = quarantined
+	if err = errors.Join(err, failed); err != nil {
 		return report, fmt.Errorf("auditing snapshots: %w", explained(err))
 	}
 	return report, nil
 }
 
+// ErrQuarantined is returned where a snapshot is asked for whose fold, version and format are in quarantine.
+var ErrQuarantined = errors.New("snapshots of this fold's version are in quarantine")
+
+func (l *Loader[S]) quarantined(ctx context.Context) (found bool, err error) {
+	err = l.store.Pool().QueryRow(ctx, l.sql["quarantined"], l.fold.Name, l.fold.Version, l.fold.Format).Scan(&found)
+	return found, err
+}
+
 // audit folds one stream twice at once: from zero, and, from the snapshot's version on, from the snapshot.
 func (l *Loader[S]) audit(ctx context.Context, row foundSnapshot, report *Audited) error {
 	start := l.begin(row)
-	var unusable *unusableError
-	if errors.As(start.ready(), &unusable) {
+	useless := func(why *unusableError) {
 		report.Unusable++
-		l.ignore(ctx, start, unusable)
+		l.ignore(ctx, start, why)
+	}
+	var err error
+	if start.State, err = l.decode(&row); err != nil {
+		var unusable *unusableError
+		errors.As(err, &unusable) // it is nothing else
+		useless(unusable)
 		return nil
 	}
 	whole, short := l.zero(start.StreamID), start
@@ -96,8 +109,7 @@ func (l *Loader[S]) audit(ctx context.Context, row foundSnapshot, report *Audite
 			continue
 		}
 		if event.ID != start.last.ID {
-			report.Unusable++
-			l.ignore(ctx, start, moved())
+			useless(moved())
 			return nil
 		}
 		if ok, err := same(); err != nil || !ok {
@@ -105,8 +117,12 @@ func (l *Loader[S]) audit(ctx context.Context, row foundSnapshot, report *Audite
 			return err
 		}
 	}
+	if whole.Version < start.Version { // the stream of an older copy of the log
+		useless(moved())
+		return nil
+	}
 	report.Checked++
-	_, err := same()
+	_, err = same()
 	return err
 }
 
@@ -119,7 +135,7 @@ func (l *Loader[S]) Prune(ctx context.Context) (int64, error) {
 		if err != nil {
 			return total, fmt.Errorf("deleting old snapshots: %w", explained(err))
 		}
-		if total += tag.RowsAffected(); tag.RowsAffected() == 0 {
+		if total += tag.RowsAffected(); tag.RowsAffected() < 1000 {
 			return total, nil
 		}
 	}

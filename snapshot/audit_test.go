@@ -1,8 +1,10 @@
 package snapshot_test
 
 import (
+	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -66,6 +68,44 @@ func TestAuditPutsAFoldThatLiesInQuarantine(t *testing.T) {
 	require.Equal(t, []int64{5, 10}, versionsKept(t, log))
 	_, err = next.Audit(ctx, 0)
 	require.ErrorIs(t, err, eventstore.ErrInvalid)
+}
+
+// A snapshot that is newer than its stream, as after a restore from an older copy, is no lie; a stream whose fold fails does not
+// keep one from being found.
+func TestAuditTellsALieFromAnotherLog(t *testing.T) {
+	t.Parallel()
+	log, older := newLog(t), newLog(t)
+	ctx := t.Context()
+	write(t, log, "a-1", 5)
+	write(t, older, "a-1", 3)
+	_, err := newLoader(t, log, diaryFold(), snapshot.Config{Every: 5}).Load(ctx, "a-1")
+	require.NoError(t, err)
+	_, err = older.Pool.Exec(ctx, `INSERT INTO `+older.Schema()+`.snapshots SELECT * FROM `+log.Schema()+`.snapshots`)
+	require.NoError(t, err)
+	loader := newLoader(t, older, diaryFold(), snapshot.Config{Every: 5})
+	report, err := loader.Audit(ctx, 10)
+	require.NoError(t, err)
+	require.Equal(t, snapshot.Audited{Fold: "diary", Version: 1, Format: 1, Unusable: 1}, report)
+
+	failing := diaryFold()
+	failing.Apply = func(d diary, e eventstore.Recorded) (diary, error) {
+		if e.StreamID == "a-1" {
+			return d, errors.New("no such day")
+		}
+		d.Texts = append(d.Texts, "changed")
+		return d, nil
+	}
+	write(t, log, "b-1", 5)
+	_, err = newLoader(t, log, diaryFold(), snapshot.Config{Every: 5}).Load(ctx, "b-1")
+	require.NoError(t, err)
+	lying := newLoader(t, log, failing, snapshot.Config{Every: 5})
+	require.Eventually(t, func() bool { // the sample's order is random: one where the lie comes first
+		report, err = lying.Audit(ctx, 10)
+		require.ErrorContains(t, err, "no such day")
+		return report.Quarantined
+	}, 20*time.Second, time.Millisecond)
+	_, err = newLoader(t, log, diaryFold(), snapshot.Config{}).Snapshot(ctx, "b-1")
+	require.ErrorIs(t, err, snapshot.ErrQuarantined)
 }
 
 // forgetful loses a part of itself in its JSON.

@@ -35,8 +35,12 @@
 // # Costs
 //
 // A load is two round trips: the snapshot, then the events after it, at most Config.Every of them where loads leave snapshots
-// behind. As of a recorded or an occurred time it is three. The state is stored as JSON: one that grows with its stream makes
-// every load longer. A load that leaves snapshots behind waits for them to be written.
+// behind. A recorded time, an occurred time, and a position that is newer than any asked for before, add one each. The state is
+// stored as JSON: one that grows with its stream makes every load longer. A load that leaves snapshots behind waits for them
+// to be written, a second at most.
+//
+// Who asks what was known at a time after the last moment makes a moment: a row that stays, where the log has grown since. That
+// needs the right to write, and cannot be done on a standby; times before the last moment can be asked for anywhere.
 //
 // Package snapshot keeps its tables beside the log's: see [Migrate] and [Grant].
 package snapshot

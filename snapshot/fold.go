@@ -70,6 +70,7 @@ func (l *Loader[S]) zero(id eventstore.StreamID) Loaded[S] {
 // foldFrom reads the stream from the snapshot's own last event on, which must still be there.
 func (l *Loader[S]) foldFrom(ctx context.Context, start Loaded[S], b bounds) (Loaded[S], error) {
 	found := start
+	state := l.decoding(start)
 	if !b.whole() { // what was recorded later may have occurred earlier, so that only the log knows where to end
 		last, err := l.store.LastOccurred(ctx, start.StreamID, b.occurred)
 		if err != nil {
@@ -83,7 +84,7 @@ func (l *Loader[S]) foldFrom(ctx context.Context, start Loaded[S], b bounds) (Lo
 		}
 		found.Read++
 		if event.Version == start.Version {
-			if err := found.ready(); err != nil {
+			if found.State, err = state(); err != nil {
 				return found, err
 			}
 			found.last = event

@@ -2,9 +2,11 @@ package snapshot
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"regexp"
+	"sync/atomic"
 	"time"
 
 	"github.com/sight-platform/hindsight/eventstore"
@@ -55,6 +57,8 @@ type Loader[S any] struct {
 	fold   Fold[S]
 	config Config
 	sql    queries
+
+	settled atomic.Int64 // a settled position that was seen
 }
 
 // NewLoader makes a loader. It neither connects nor creates anything. Errors match [eventstore.ErrInvalid] or
@@ -107,10 +111,10 @@ type Loaded[S any] struct {
 	Read int
 
 	last     eventstore.Recorded
-	occurred time.Time         // the latest of all events in it
-	old      bool              // the snapshot is, by Config.OlderThan
-	passed   []saved           // snapshots to leave behind
-	decoding <-chan decoded[S] // the snapshot's state, until ready
+	occurred time.Time      // the latest of all events in it
+	old      bool           // the snapshot is, by Config.OlderThan
+	passed   []saved        // snapshots to leave behind
+	row      *foundSnapshot // whose state is not decoded yet
 }
 
 // Load returns a stream's state now. On its way it leaves snapshots behind, as [Config] says; the error of one is only logged.
@@ -121,7 +125,7 @@ func (l *Loader[S]) Load(ctx context.Context, id eventstore.StreamID) (Loaded[S]
 		err = eventstore.ErrStreamNotFound
 	}
 	if err != nil {
-		return found, fmt.Errorf("loading %s: %w", id, err)
+		return Loaded[S]{}, fmt.Errorf("loading %s: %w", id, err)
 	}
 	if found.old && found.Version > found.Snapshot {
 		l.keepState(ctx, &found)
@@ -130,12 +134,15 @@ func (l *Loader[S]) Load(ctx context.Context, id eventstore.StreamID) (Loaded[S]
 	return found, nil
 }
 
-// Snapshot loads a stream's state and writes a snapshot of it, whatever the policies say. The errors are those of
-// [Loader.Load], and of writing.
+// Snapshot loads a stream's state and writes a snapshot of it, whatever the policies say. The error matches [ErrQuarantined], or
+// is that of [Loader.Load] or of writing.
 func (l *Loader[S]) Snapshot(ctx context.Context, id eventstore.StreamID) (Loaded[S], error) {
 	found, err := l.Load(ctx, id)
 	if err != nil || found.Version == found.Snapshot {
 		return found, err
+	}
+	if quarantined, err := l.quarantined(ctx); err != nil || quarantined {
+		return found, fmt.Errorf("writing a snapshot of %s: %w", id, errors.Join(err, ErrQuarantined))
 	}
 	state, err := l.encode(&found)
 	if err == nil {

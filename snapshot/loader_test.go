@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
 
@@ -142,12 +143,153 @@ func TestWhatWasKnownNeverChanges(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, first.State.Texts, 2)
 	require.NoError(t, slow.Commit(ctx))
+	_, err = loader.AsOf(ctx, "a-1", snapshot.At{Position: receipt.Position() + 1})
+	require.ErrorIs(t, err, snapshot.ErrFuture)
 	again, err := loader.AsOf(ctx, "a-1", at)
 	require.NoError(t, err)
 	require.Equal(t, first.State, again.State)
 	now, err := loader.Load(ctx, "a-1")
 	require.NoError(t, err)
 	require.Len(t, now.State.Texts, 3)
+}
+
+// Guarantee S3: of those who ask for the same time at once, each gets the same answer, while appends go on, and where sessions
+// are stricter than READ COMMITTED by default.
+func TestWhatWasKnownIsOneAnswerForAll(t *testing.T) {
+	t.Parallel()
+	log := newLog(t)
+	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+	defer stop()
+	strict := eventstoretest.Pool(t, log.Pool.Config().ConnString(), func(c *pgxpool.Config) {
+		c.ConnConfig.RuntimeParams["default_transaction_isolation"] = "repeatable read"
+	})
+	store, err := eventstore.New(strict, eventstore.Config{Schema: log.Schema()})
+	require.NoError(t, err)
+	loaders := []*snapshot.Loader[int]{}
+	for _, s := range []*eventstore.Store{log.Store, store} {
+		loader, err := snapshot.NewLoader(s, snapshot.Fold[int]{
+			Name: "count", Version: 1, New: func(eventstore.StreamID) int { return 0 },
+			Apply: func(n int, _ eventstore.Recorded) (int, error) { return n + 1, nil },
+		}, snapshot.Config{})
+		require.NoError(t, err)
+		loaders = append(loaders, loader)
+	}
+	for range 20 {
+		write(t, log, "a-1", 1)
+		var now time.Time
+		require.NoError(t, log.Pool.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&now))
+		answers := make([]int, 8)
+		var group errgroup.Group
+		for i := range answers {
+			group.Go(func() error {
+				if _, err := log.Append(ctx, "a-1", eventstore.Any, note{"meanwhile"}); err != nil {
+					return err
+				}
+				found, err := loaders[i%2].AsOf(ctx, "a-1", snapshot.At{Recorded: now})
+				answers[i] = found.State
+				return err
+			})
+		}
+		require.NoError(t, group.Wait())
+		for _, answer := range answers {
+			require.Equal(t, answers[0], answer)
+		}
+		require.Positive(t, answers[0])
+	}
+	var moments int
+	require.NoError(t, log.Pool.QueryRow(ctx, `SELECT count(*) FROM `+log.Schema()+`.moments`).Scan(&moments))
+	for range 5 { // nothing is settled between
+		_, err := loaders[1].AsOf(ctx, "a-1", snapshot.At{Recorded: time.Now().Add(-time.Millisecond)})
+		require.NoError(t, err)
+	}
+	var after int
+	require.NoError(t, log.Pool.QueryRow(ctx, `SELECT count(*) FROM `+log.Schema()+`.moments`).Scan(&after))
+	require.LessOrEqual(t, after, moments+1, "asking again and again keeps one moment")
+}
+
+// Guarantee S3: one makes the moment, and who waited meanwhile gets that one, though the log has grown.
+func TestWhoMakesAMomentIsAlone(t *testing.T) {
+	t.Parallel()
+	log := newLog(t)
+	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+	defer stop()
+	loader := newLoader(t, log, diaryFold(), snapshot.Config{})
+	write(t, log, "a-1", 1)
+	var at time.Time
+	require.NoError(t, log.Pool.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&at))
+	holder, err := log.Pool.Begin(ctx)
+	require.NoError(t, err)
+	defer func() { _ = holder.Rollback(context.WithoutCancel(ctx)) }()
+	var key int64
+	require.NoError(t, holder.QueryRow(ctx, `SELECT k, pg_advisory_xact_lock(k) FROM (SELECT '`+log.Schema()+`.moments'::regclass::oid::bigint AS k) AS l`).Scan(&key, nil))
+	answers := make(chan snapshot.Loaded[diary], 2)
+	var group errgroup.Group
+	ask := func(waiting int) {
+		group.Go(func() error {
+			found, err := loader.AsOf(ctx, "a-1", snapshot.At{Recorded: at})
+			answers <- found
+			return err
+		})
+		require.Eventually(t, func() (waits bool) {
+			require.NoError(t, holder.QueryRow(ctx, `SELECT count(*) = $2 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND objid::bigint = $1`, key, waiting).Scan(&waits))
+			return waits
+		}, 20*time.Second, time.Millisecond)
+	}
+	ask(1)
+	write(t, log, "a-1", 1)
+	ask(2)
+	require.NoError(t, holder.Rollback(ctx))
+	require.NoError(t, group.Wait())
+	require.Equal(t, (<-answers).State, (<-answers).State)
+	var moments int
+	require.NoError(t, log.Pool.QueryRow(ctx, `SELECT count(*) FROM `+log.Schema()+`.moments`).Scan(&moments))
+	require.Equal(t, 1, moments)
+}
+
+// emptied is a state from which what New puts in goes again.
+type emptied struct {
+	Marks  map[string]int `json:"marks"`
+	Status string         `json:"status,omitempty"`
+}
+
+// Guarantee S1: a snapshot is the state that was stored, whatever New makes.
+func TestASnapshotIsNotMixedWithANewState(t *testing.T) {
+	t.Parallel()
+	log := newLog(t)
+	loader, err := snapshot.NewLoader(log.Store, snapshot.Fold[*emptied]{
+		Name: "emptied", Version: 1,
+		New: func(eventstore.StreamID) *emptied { return &emptied{map[string]int{"welcome": 1}, "new"} },
+		Apply: func(s *emptied, _ eventstore.Recorded) (*emptied, error) {
+			delete(s.Marks, "welcome")
+			s.Status = ""
+			return s, nil
+		},
+	}, snapshot.Config{Every: 2})
+	require.NoError(t, err)
+	write(t, log, "a-1", 2)
+	for _, want := range []eventstore.Version{0, 2} {
+		found, err := loader.Load(t.Context(), "a-1")
+		require.NoError(t, err)
+		require.Equal(t, want, found.Snapshot)
+		require.Equal(t, &emptied{Marks: map[string]int{}}, found.State)
+	}
+}
+
+// Guarantee S2: whoever has locked the snapshots delays a load by a second, and no more.
+func TestLockedSnapshotsDelayNobodyForLong(t *testing.T) {
+	t.Parallel()
+	log := newLog(t)
+	ctx := t.Context()
+	write(t, log, "a-1", 4)
+	altering, err := log.Pool.Begin(ctx)
+	require.NoError(t, err)
+	defer func() { _ = altering.Rollback(context.WithoutCancel(ctx)) }()
+	_, err = altering.Exec(ctx, `LOCK TABLE `+log.Schema()+`.snapshots IN SHARE MODE`)
+	require.NoError(t, err)
+	found, err := newLoader(t, log, diaryFold(), snapshot.Config{Every: 2}).Load(ctx, "a-1")
+	require.NoError(t, err)
+	require.Len(t, found.State.Texts, 4)
+	require.Empty(t, versionsKept(t, log))
 }
 
 // Guarantee S1: what is corrupt, was edited by hand, belongs to another fold, or to a log that was restored, is not used.
@@ -160,6 +302,9 @@ func TestSnapshotsThatAreNotUsed(t *testing.T) {
 		"a digest of something else": `UPDATE {{schema}}.snapshots SET digest = sha256('x')`,
 		"another stream's":           `UPDATE {{schema}}.snapshots SET stream_id = 'a-2'`,
 		"a version too high":         `UPDATE {{schema}}.snapshots SET version = version + 1`,
+		"another position":           `UPDATE {{schema}}.snapshots SET position = 1`,
+		"another recorded time":      `UPDATE {{schema}}.snapshots SET recorded_at = recorded_at - interval '1 day'`,
+		"another occurred time":      `UPDATE {{schema}}.snapshots SET occurred_to = occurred_to - interval '1 day'`,
 	} {
 		log := newLog(t)
 		loader := newLoader(t, log, diaryFold(), config)

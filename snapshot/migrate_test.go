@@ -70,7 +70,7 @@ func TestWithoutTables(t *testing.T) {
 // A program that may append and load, and no more, has all of a loader.
 func TestGrant(t *testing.T) {
 	t.Parallel()
-	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+	ctx, stop := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer stop()
 	server, err := devdb.StartCluster(ctx, nil)
 	require.NoError(t, err)

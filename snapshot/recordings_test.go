@@ -2,9 +2,11 @@ package snapshot_test
 
 import (
 	"encoding/json"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -60,7 +62,8 @@ func asOfOnRecording(t *testing.T, path string) {
 	}
 	random := rand.New(rand.NewPCG(3, 4))
 	used, asked := 0, 0
-	for id, events := range streams {
+	for _, id := range slices.Sorted(maps.Keys(streams)) {
+		events := streams[id]
 		now, err := loader.Load(ctx, id)
 		require.NoError(t, err)
 		require.EqualValues(t, len(events), now.Version)
@@ -70,6 +73,7 @@ func asOfOnRecording(t *testing.T, path string) {
 			for at, holds := range map[snapshot.At]func(eventstore.Recorded) bool{
 				{Version: last.Version}:     func(e eventstore.Recorded) bool { return e.Version <= last.Version },
 				{Position: last.Position}:   func(e eventstore.Recorded) bool { return e.Version <= last.Version },
+				{Recorded: last.RecordedAt}: func(e eventstore.Recorded) bool { return !e.RecordedAt.After(last.RecordedAt) }, // many are of one time: an import is
 				{Occurred: last.OccurredAt}: func(e eventstore.Recorded) bool { return !e.OccurredAt.After(last.OccurredAt) },
 				{Position: last.Position, Occurred: other.OccurredAt}: func(e eventstore.Recorded) bool {
 					return e.Version <= last.Version && !e.OccurredAt.After(other.OccurredAt)

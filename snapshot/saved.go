@@ -56,16 +56,19 @@ func (l *Loader[S]) encode(found *Loaded[S]) (saved, error) {
 	if err != nil {
 		return saved{}, err
 	}
-	return saved{
+	s := saved{
 		version: found.Version, event: found.last.ID, position: found.last.Position, recorded: found.last.RecordedAt, occurred: found.occurred,
-		state: string(state), digest: l.digest(found.StreamID, found.Version, found.last.ID, string(state)),
-	}, nil
+		state: string(state),
+	}
+	s.digest = l.digest(found.StreamID, s)
+	return s, nil
 }
 
-// digest covers all that a snapshot is used for, so that none can be exchanged for another.
-func (l *Loader[S]) digest(id eventstore.StreamID, version eventstore.Version, event uuid.UUID, state string) []byte {
+// digest covers all that a snapshot is chosen by and used for, so that none can be exchanged for another.
+func (l *Loader[S]) digest(id eventstore.StreamID, s saved) []byte {
 	hash := sha256.New()
-	for _, text := range []string{string(id), l.fold.Name, fmt.Sprintf("%d/%d/%d/%s", l.fold.Version, l.fold.Format, version, event), state} {
+	place := fmt.Sprintf("%d/%d/%d/%s/%d/%d/%d", l.fold.Version, l.fold.Format, s.version, s.event, s.position, s.recorded.UnixMicro(), s.occurred.UnixMicro())
+	for _, text := range []string{string(id), l.fold.Name, place, s.state} {
 		var length [8]byte
 		binary.BigEndian.PutUint64(length[:], uint64(len(text)))
 		_, _ = hash.Write(length[:])
@@ -79,6 +82,8 @@ type foundSnapshot struct {
 	StreamID string
 	Version  int64
 	Event    uuid.UUID
+	Position int64
+	Recorded time.Time
 	Occurred time.Time
 	State    string
 	Digest   []byte
@@ -94,7 +99,7 @@ func (l *Loader[S]) newest(ctx context.Context, id eventstore.StreamID, b bounds
 	return found[0], nil
 }
 
-// newestOf is newest for many streams in one round trip. The states are being decoded when it returns.
+// newestOf is newest for many streams in one round trip. The states are not decoded yet.
 func (l *Loader[S]) newestOf(ctx context.Context, ids []string, b bounds) ([]Loaded[S], error) {
 	rows, err := l.store.Pool().Query(ctx, l.sql["newest"], ids, l.fold.Name, l.fold.Version, l.fold.Format,
 		int64(b.version), int64(b.position), b.recorded, b.occurred)
@@ -116,33 +121,55 @@ func (l *Loader[S]) newestOf(ctx context.Context, ids []string, b bounds) ([]Loa
 	return out, nil
 }
 
-// begin is what a snapshot says without its state, which is decoded beside the reading of the events after it: for a large one
-// that takes as long.
+// begin is what a snapshot says without its state.
 func (l *Loader[S]) begin(row foundSnapshot) Loaded[S] {
-	start := l.zero(eventstore.StreamID(row.StreamID))
-	start.Version, start.Snapshot, start.occurred = eventstore.Version(row.Version), eventstore.Version(row.Version), row.Occurred.UTC()
-	start.last.ID = row.Event
-	start.old = l.config.OlderThan > 0 && row.Age > l.config.OlderThan
-	decoding := make(chan decoded[S], 1)
-	go func() { decoding <- l.decode(row, start.State) }()
-	start.decoding = decoding
-	return start
+	return Loaded[S]{
+		StreamID: eventstore.StreamID(row.StreamID), Version: eventstore.Version(row.Version), Snapshot: eventstore.Version(row.Version),
+		last: eventstore.Recorded{ID: row.Event}, occurred: row.Occurred.UTC(),
+		old: l.config.OlderThan > 0 && row.Age > l.config.OlderThan, row: &row,
+	}
 }
 
-type decoded[S any] struct {
-	state S
-	err   error
+// decoding begins to decode the state of a snapshot, beside the reading of the events after it: for a large one that takes as
+// long. The function that it returns waits for the state.
+func (l *Loader[S]) decoding(start Loaded[S]) func() (S, error) {
+	if start.row == nil {
+		return func() (S, error) { return start.State, nil }
+	}
+	type decoded struct {
+		state S
+		err   error
+	}
+	done := make(chan decoded, 1)
+	go func() {
+		state, err := l.decode(start.row)
+		done <- decoded{state, err}
+	}()
+	return func() (S, error) {
+		got := <-done
+		return got.state, got.err
+	}
 }
 
-// decode fills a new state. The error says why the snapshot cannot be used.
-func (l *Loader[S]) decode(row foundSnapshot, state S) decoded[S] {
-	if string(row.Digest) != string(l.digest(eventstore.StreamID(row.StreamID), eventstore.Version(row.Version), row.Event, row.State)) {
-		return decoded[S]{err: &unusableError{"its bytes are not those that were stored"}}
+// decode makes a state of its JSON alone: what New puts into a state need not be in all that come of it. The error says why the
+// snapshot cannot be used.
+func (l *Loader[S]) decode(row *foundSnapshot) (state S, err error) {
+	defer func() { // the state's own methods may panic, and this may be a goroutine of its own
+		if value := recover(); value != nil {
+			err = &unusableError{fmt.Sprintf("panic: %v", value)}
+		}
+	}()
+	s := saved{
+		version: eventstore.Version(row.Version), event: row.Event, position: eventstore.Position(row.Position),
+		recorded: row.Recorded, occurred: row.Occurred, state: row.State,
+	}
+	if string(row.Digest) != string(l.digest(eventstore.StreamID(row.StreamID), s)) {
+		return state, &unusableError{"its row is not the one that was stored"}
 	}
 	if err := json.Unmarshal([]byte(row.State), &state); err != nil {
-		return decoded[S]{err: &unusableError{err.Error()}}
+		return state, &unusableError{err.Error()}
 	}
-	return decoded[S]{state: state}
+	return state, nil
 }
 
 // unusableError says why a snapshot is not used.
@@ -150,17 +177,8 @@ type unusableError struct{ reason string }
 
 func (e *unusableError) Error() string { return "the snapshot cannot be used: " + e.reason }
 
-// ready waits for the state of a snapshot.
-func (s *Loaded[S]) ready() error {
-	if s.decoding == nil {
-		return nil
-	}
-	got := <-s.decoding
-	s.decoding, s.State = nil, got.state
-	return got.err
-}
-
-const saveTimeout = 10 * time.Second
+// saveTimeout bounds how long a load waits for somebody who has locked the snapshots.
+const saveTimeout = time.Second
 
 // save writes snapshots, oldest first, as far as they are among the newest that are kept, and deletes those that are not.
 func (l *Loader[S]) save(ctx context.Context, id eventstore.StreamID, states []saved) error {

@@ -102,7 +102,7 @@ func (o *Outcome) Then(events ...any) {
 // ThenError checks that the handler failed with an error that matches target, and appended nothing to any stream.
 func (o *Outcome) ThenError(target error) {
 	o.tb.Helper()
-	if !errors.Is(o.err, target) {
+	if o.err == nil || !errors.Is(o.err, target) {
 		o.tb.Fatalf("then: the handler's error is %v, want one that matches %v", o.err, target)
 	}
 	if n := len(o.appended); n > 0 || o.elsewhere > 0 {

@@ -185,6 +185,15 @@ func mutants() []mutant {
 		{"S1 digest of a snapshot", "snapshot/saved.go", []swap{
 			{"if string(row.Digest) != string(l.digest(", "if len(row.Digest) == 0 && string(row.Digest) != string(l.digest("},
 		}, snapshots, "TestSnapshotsThatAreNotUsed"},
+		{"S1 the digest covers what a snapshot is chosen by", "snapshot/saved.go", []swap{
+			{"s.position, s.recorded.UnixMicro(), s.occurred.UnixMicro())", "0, 0, 0)"},
+		}, snapshots, "TestSnapshotsThatAreNotUsed"},
+		{"S3 who makes a moment is alone", "snapshot/schema/0001_snapshots.sql", []swap{
+			{"    PERFORM pg_advisory_xact_lock('{{schema}}.moments'::regclass::oid::bigint); -- the next statement sees who was faster\n", ""},
+		}, snapshots, "TestWhoMakesAMomentIsAlone"},
+		{"S3 a moment is made in READ COMMITTED", "snapshot/schema/0001_snapshots.sql", []swap{
+			{"IF current_setting('transaction_isolation') IN ('repeatable read', 'serializable') THEN -- it", "IF false THEN -- it"},
+		}, snapshots, "TestWhatWasKnownIsOneAnswerForAll"},
 		{"S1 the event that a snapshot ends with", "snapshot/fold.go", []swap{
 			{" || event.ID != start.last.ID)", ")"},
 		}, snapshots, "TestASnapshotOfAnotherLogIsNotUsed"},

@@ -32,6 +32,7 @@ const (
 	LockNotAvailable     = "55P03"
 
 	InsufficientPrivilege = "42501"
+	ActiveTransaction     = "25001"
 
 	BelowFence = "HS001" // a position at or below its transaction's fence
 )

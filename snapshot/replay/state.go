@@ -27,11 +27,11 @@ func (p *Player[S]) foldTo(ctx context.Context, s *source, version eventstore.Ve
 	n := min(int(version)/keepEvery, len(st.kept))
 	from := eventstore.Version(n * keepEvery)
 	if !st.valid || st.version > version || st.version < from {
-		*st = state[S]{kept: st.kept, version: from, live: p.config.Fold.New(s.id)}
-		if n > 0 {
-			if err := json.Unmarshal(st.kept[n-1], &st.live); err != nil {
-				return nil, fmt.Errorf("decoding the state of %s version %d: %w", s.id, from, err)
-			}
+		*st = state[S]{kept: st.kept, version: from}
+		if n == 0 {
+			st.live = p.config.Fold.New(s.id)
+		} else if err := json.Unmarshal(st.kept[n-1], &st.live); err != nil { // not into New's: what it puts in need not stay
+			return nil, fmt.Errorf("decoding the state of %s version %d: %w", s.id, from, err)
 		}
 		st.valid = true
 	}

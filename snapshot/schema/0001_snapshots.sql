@@ -32,15 +32,21 @@ CREATE TABLE {{schema}}.moments (
     position bigint NOT NULL
 );
 
--- moment_after returns the first moment after a time, and makes it if there is none yet. Later ones have later times.
+-- moment_after returns the first moment after a time, and makes it if there is none yet. Later ones have later times. Where nothing
+-- was settled since the last moment, that one moves: no time between them has been asked for yet.
 CREATE FUNCTION {{schema}}.moment_after(p_time timestamptz) RETURNS bigint
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
     v_position bigint;
+    v_last     record;
+    v_at       timestamptz;
 BEGIN
     SELECT m.position INTO v_position FROM {{schema}}.moments m WHERE m.at > p_time ORDER BY m.at LIMIT 1;
     IF v_position IS NOT NULL THEN
         RETURN v_position;
+    END IF;
+    IF current_setting('transaction_isolation') IN ('repeatable read', 'serializable') THEN -- it would not see who was faster
+        RAISE EXCEPTION 'a moment is made in READ COMMITTED' USING ERRCODE = 'active_sql_transaction';
     END IF;
     PERFORM pg_advisory_xact_lock('{{schema}}.moments'::regclass::oid::bigint); -- the next statement sees who was faster
     SELECT m.position INTO v_position FROM {{schema}}.moments m WHERE m.at > p_time ORDER BY m.at LIMIT 1;
@@ -51,7 +57,12 @@ BEGIN
         RETURN NULL;
     END IF;
     SELECT s.o_settled INTO v_position FROM {{schema}}.settled_position(-1) AS s;
-    INSERT INTO {{schema}}.moments (at, position)
-    SELECT greatest(clock_timestamp(), (SELECT max(m.at) + interval '1 microsecond' FROM {{schema}}.moments m)), v_position;
+    SELECT m.at, m.position INTO v_last FROM {{schema}}.moments m ORDER BY m.at DESC LIMIT 1;
+    v_at := greatest(clock_timestamp(), v_last.at + interval '1 microsecond');
+    IF v_last.position = v_position THEN
+        UPDATE {{schema}}.moments m SET at = v_at WHERE m.at = v_last.at;
+    ELSE
+        INSERT INTO {{schema}}.moments (at, position) VALUES (v_at, v_position);
+    END IF;
     RETURN v_position;
 END $$;

@@ -5,6 +5,7 @@ BEGIN
         RAISE EXCEPTION 'only the owner of the tables may give rights to them' USING ERRCODE = 'insufficient_privilege'; -- GRANT might only warn
     END IF;
     GRANT SELECT, INSERT, DELETE ON {{schema}}.snapshots TO {{role}};
-    GRANT SELECT, INSERT ON {{schema}}.snapshot_quarantine, {{schema}}.moments TO {{role}};
+    GRANT SELECT, INSERT ON {{schema}}.snapshot_quarantine TO {{role}};
+    GRANT SELECT, INSERT, UPDATE ON {{schema}}.moments TO {{role}};
     GRANT EXECUTE ON FUNCTION {{schema}}.moment_after TO {{role}}; -- PUBLIC's, unless somebody took it away
 END $grant$
