@@ -7,13 +7,11 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
@@ -22,6 +20,7 @@ import (
 	"github.com/sight-platform/hindsight/eventstore"
 	"github.com/sight-platform/hindsight/eventstore/eventstoretest"
 	"github.com/sight-platform/hindsight/eventstore/focusgroup"
+	"github.com/sight-platform/hindsight/examples/internal/browser"
 	"github.com/sight-platform/hindsight/internal/corpus/corpustest"
 	"github.com/sight-platform/hindsight/snapshot"
 )
@@ -121,55 +120,6 @@ func TestPageIsSelfContained(t *testing.T) {
 	}
 }
 
-// browser is a real one, headless.
-func browser(t *testing.T) context.Context {
-	t.Helper()
-	path := ""
-	for name := range strings.SplitSeq("chromium chromium-browser google-chrome google-chrome-stable chrome", " ") {
-		if found, err := exec.LookPath(name); err == nil && path == "" {
-			path = found
-		}
-	}
-	switch {
-	case path == "" && os.Getenv("CI") != "":
-		t.Fatal("no browser is on this machine; make setup-browser installs one")
-	case path == "":
-		t.Skip("no browser is on this machine; make setup-browser installs one")
-	}
-	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path))
-	if os.Geteuid() == 0 {
-		options = append(options, chromedp.NoSandbox)
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 5*time.Minute) // it is needed in cleanups
-	t.Cleanup(cancel)
-	ctx, cancel = chromedp.NewExecAllocator(ctx, options...)
-	t.Cleanup(cancel)
-	ctx, _ = chromedp.NewContext(ctx)
-	require.NoError(t, chromedp.Do(ctx))
-	t.Cleanup(func() { require.NoError(t, chromedp.Cancel(ctx)) })
-	return ctx
-}
-
-// tab opens a page in the browser. In the end the test fails if the page has complained of anything.
-func tab(t *testing.T, browser context.Context, path string) context.Context {
-	t.Helper()
-	ctx, cancel := chromedp.NewContext(browser)
-	t.Cleanup(cancel)
-	console := chromedp.Console(ctx)
-	require.NoError(t, chromedp.Do(ctx, chromedp.EmulateViewport(1280, 1000), chromedp.Navigate("file://"+path)))
-	t.Cleanup(func() {
-		require.NoError(t, chromedp.Do(ctx, chromedp.Evaluate[chromedp.Void](`console.log("the end")`)))
-		for message, err := range console {
-			require.NoError(t, err)
-			if message.Text == "the end" {
-				break
-			}
-			require.Fail(t, "the page complains", message)
-		}
-	})
-	return ctx
-}
-
 // see does the actions and returns what the page then shows.
 func see(t *testing.T, page context.Context, actions ...chromedp.Action[chromedp.Void]) shown {
 	t.Helper()
@@ -237,10 +187,10 @@ func (d *discussion) requireShown(t *testing.T, tab context.Context, step int, a
 // A real browser shows each step's turn, state and changes, by the slider and by keys.
 func TestPageInABrowser(t *testing.T) {
 	t.Parallel()
-	ctx := browser(t)
+	ctx := browser.Open(t)
 	t.Run("bundled", func(t *testing.T) {
 		d := imported(t, demoRecording())
-		page := tab(t, ctx, d.page(t))
+		page := browser.Tab(t, ctx, d.page(t), 1280, 1000)
 		seen := see(t, page)
 		require.Equal(t, [3]int{6, 5, 37}, [3]int{seen.Lanes, seen.Bands, seen.Bars})
 		for step := range len(d.events) {
@@ -253,7 +203,7 @@ func TestPageInABrowser(t *testing.T) {
 	})
 	t.Run("hostile", func(t *testing.T) {
 		d := hostileDiscussion(t)
-		page := tab(t, ctx, d.page(t))
+		page := browser.Tab(t, ctx, d.page(t), 1280, 1000)
 		d.requireShown(t, page, 2, slide(2))
 		title, err := chromedp.Run(page, chromedp.Title())
 		require.NoError(t, err)
@@ -261,7 +211,7 @@ func TestPageInABrowser(t *testing.T) {
 	})
 	t.Run("corpus", func(t *testing.T) {
 		d := imported(t, filepath.Join(corpustest.Recordings(t), "qmsum_ami_val.ndjson.gz"))
-		page := tab(t, ctx, d.page(t))
+		page := browser.Tab(t, ctx, d.page(t), 1280, 1000)
 		last := d.state(t, len(d.events))
 		seen := see(t, page)
 		require.Equal(t, [3]int{len(last.Participants), d.bands(), len(last.TurnOrder)}, [3]int{seen.Lanes, seen.Bands, seen.Bars})
@@ -281,7 +231,7 @@ func TestPageInABrowser(t *testing.T) {
 func TestPageGoesByKeysAndClicks(t *testing.T) {
 	t.Parallel()
 	d := imported(t, demoRecording())
-	page := tab(t, browser(t), d.page(t))
+	page := browser.Tab(t, browser.Open(t), d.page(t), 1280, 1000)
 	right, left := chromedp.KeyEvent(kb.ArrowRight), chromedp.KeyEvent(kb.ArrowLeft)
 	d.requireShown(t, page, 1)
 	d.requireShown(t, page, 2, right)

@@ -150,7 +150,7 @@ func aggregates(weights Weights) []Aggregate {
 			},
 			SQL: `SELECT day, project_id, model, count(*), sum(tokens_in), sum(tokens_out), sum(cost) FROM {{fact_llm_usage}} WHERE day = ANY ($1) GROUP BY 1, 2, 3`,
 		},
-		effectiveness(), health(weights), diversity(), evenness(),
+		activity(), effectiveness(), health(weights), diversity(), evenness(),
 	}
 }
 
@@ -169,10 +169,10 @@ func effectiveness() Aggregate {
 		},
 		SQL: `
 SELECT day, project_id, sessions, completed, questions, responses, followups, per_question, words_per_response, on_question_share, lexical_variety, seconds_per_question,
-       (SELECT avg(part) FROM (VALUES (least(words_per_response / 40, 1)), (on_question_share), (lexical_variety)) AS parts (part))
+       (SELECT avg(part) FROM (VALUES (CASE WHEN words_per_response IS NOT NULL THEN least(words_per_response / 40, 1) END), (on_question_share), (lexical_variety)) AS parts (part))
   FROM (SELECT day, project_id, count(*) AS sessions, count(*) FILTER (WHERE completed) AS completed, sum(questions) AS questions,
                sum(responses) AS responses, sum(followups) AS followups,
-               sum(responses)::double precision / nullif(sum(invited * questions), 0) AS per_question,
+               sum(responses)::double precision / nullif(sum(invited::bigint * questions), 0) AS per_question,
                sum(words_per_response * responses) / nullif(sum(responses) FILTER (WHERE words_per_response IS NOT NULL), 0) AS words_per_response,
                avg(on_question_share) AS on_question_share, avg(lexical_variety) AS lexical_variety, avg(seconds_per_question) AS seconds_per_question
           FROM {{fact_focus_group_sessions}} WHERE day = ANY ($1) GROUP BY 1, 2) AS s`,
@@ -211,10 +211,10 @@ SELECT date, project_id, sessions, completion, engagement, last_active, recency,
        / nullif(CASE WHEN completion IS NULL THEN 0 ELSE %[2]g END + CASE WHEN engagement IS NULL THEN 0 ELSE %[3]g END + %[4]g, 0)
   FROM (SELECT d.date, a.project_id, coalesce(sum(a.sessions), 0) AS sessions,
                sum(a.completed)::double precision / nullif(sum(a.sessions), 0) AS completion,
-               least(1, sum(a.responses)::double precision / nullif(sum(a.chances), 0)) AS engagement,
+               CASE WHEN sum(a.chances) > 0 THEN least(1, sum(a.responses)::double precision / sum(a.chances)) END AS engagement,
                max(a.day) AS last_active, 1 - (d.date - max(a.day))::double precision / %[1]d AS recency
           FROM (SELECT unnest($1::date[]) AS date) AS d
-          JOIN (SELECT day, project_id, count(*) AS sessions, count(*) FILTER (WHERE completed) AS completed, sum(responses) AS responses, sum(invited * questions) AS chances
+          JOIN (SELECT day, project_id, count(*) AS sessions, count(*) FILTER (WHERE completed) AS completed, sum(responses) AS responses, sum(invited::bigint * questions) AS chances
                   FROM {{fact_focus_group_sessions}} WHERE day > (SELECT min(d) FROM unnest($1::date[]) AS d) - %[1]d AND day <= (SELECT max(d) FROM unnest($1::date[]) AS d) GROUP BY 1, 2
                  UNION ALL
                 SELECT DISTINCT date, project_id, NULL::bigint, NULL::bigint, NULL::bigint, NULL::bigint

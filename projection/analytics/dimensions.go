@@ -1,6 +1,7 @@
 package analytics
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -30,7 +31,7 @@ func dimensionColumns(d Dimension) []Column {
 		}
 	}
 	return []Column{
-		{Name: "project_id", Type: `text COLLATE "C" NOT NULL DEFAULT ''`, Comment: "Project it was made for."},
+		{Name: "project_id", Type: `text COLLATE "C" NOT NULL DEFAULT ''`, Comment: "Project it was made for: what the event says, or else that of its stream."},
 		{Name: "user_id", Type: `text COLLATE "C" NOT NULL DEFAULT ''`, Comment: "Who made it."},
 		{Name: "name", Type: "text", Comment: "Its name."},
 		{Name: "age", Type: "integer", Comment: "Years; NULL where unknown."},
@@ -77,7 +78,7 @@ func (s *Star) dimensionSQL(d Dimension) string {
 func (s *Star) historySQL() string {
 	columns := []string{`persona_id text COLLATE "C" NOT NULL`, "from_position bigint NOT NULL", "to_position bigint NOT NULL"}
 	comments := []string{
-		"COMMENT ON TABLE {{table}} IS 'A row a state of a persona: as it was. A fact belongs to the row with from_position <= position < to_position of its persona; before the first there is none.';",
+		"COMMENT ON TABLE {{table}} IS 'A row each time that events say what a persona is: as it was. A fact belongs to the row with from_position <= position < to_position of its persona; before the first there is none.';",
 		"COMMENT ON COLUMN {{table}}.persona_id IS 'Persona.';",
 		"COMMENT ON COLUMN {{table}}.from_position IS 'Position of the event that made it so.';",
 		"COMMENT ON COLUMN {{table}}.to_position IS 'Position of the event that changed it; the largest bigint while it is so.';",
@@ -120,16 +121,12 @@ type change struct {
 	hint   bool // by the way, in a discussion's list of participants: it counts until the persona's own events say so
 }
 
-// changesOf are the members that an event introduces or changes.
-func (s *Star) changesOf(e eventstore.Recorded) []change {
-	changes := vocabularyChanges(e)
+// changesOf are the members that an event of a stream of a project introduces or changes.
+func (s *Star) changesOf(e eventstore.Recorded, project string) []change {
+	changes := vocabularyChanges(e, project)
 	for i, c := range changes {
 		for _, a := range s.config.Attributes {
-			switch {
-			case a.Of != c.of:
-			case c.hint: // it speaks of many
-				changes[i].values = append(changes[i].values, nil)
-			default:
+			if a.Of == c.of {
 				changes[i].values = append(changes[i].values, a.Value(e))
 			}
 		}
@@ -137,10 +134,10 @@ func (s *Star) changesOf(e eventstore.Recorded) []change {
 	return changes
 }
 
-func vocabularyChanges(e eventstore.Recorded) []change {
+func vocabularyChanges(e eventstore.Recorded, streamProject string) []change {
 	persona := func(id, project, user, name string, a focusgroup.Attributes, hint bool) change {
 		return change{Personas, id, []any{
-			project, user, orNull(name), orNullInt(a.Age), orNull(a.Gender), orNull(a.Occupation), orNull(a.SegmentID), orNull(a.Region), orNull(a.Language),
+			cmp.Or(project, streamProject), user, orNull(name), orNullInt(a.Age), orNull(a.Gender), orNull(a.Occupation), orNull(a.SegmentID), orNull(a.Region), orNull(a.Language),
 		}, e, hint}
 	}
 	switch d := e.Data.(type) {

@@ -34,7 +34,7 @@ func interactions(interactionType string) Fact {
 			{Name: "persona_id", Of: Personas, Comment: "The persona.", Index: true},
 			{Name: "user_id", Of: Users, Comment: "For whom: who runs the discussion or the survey, or made the change."},
 			{Name: "interaction_type", Type: interactionType + " NOT NULL", Comment: "created, edited, discussed or surveyed."},
-			{Name: "duration_seconds", Type: "double precision", Comment: "Seconds it took; NULL where unknown."},
+			durationColumn("Seconds it took, as the event says; NULL where unknown or 0."),
 			{Name: "metadata", Type: "jsonb NOT NULL DEFAULT '{}'", Comment: "The event's type and stream."},
 		},
 		Rows: func(e eventstore.Recorded) ([]Row, error) {
@@ -73,9 +73,9 @@ func usage() Fact {
 			{Name: "persona_id", Of: Personas, Comment: "The persona it was for; '' for none."},
 			{Name: "user_id", Of: Users, Comment: "Who caused it."},
 			{Name: "model", Type: `text COLLATE "C" NOT NULL DEFAULT ''`, Comment: "Name of the model; '' where unknown.", Index: true},
-			{Name: "tokens_in", Type: "bigint NOT NULL CHECK (tokens_in >= 0)", Comment: "Tokens of the prompt."},
-			{Name: "tokens_out", Type: "bigint NOT NULL CHECK (tokens_out >= 0)", Comment: "Tokens of the answer."},
-			{Name: "cost", Type: "double precision NOT NULL CHECK (cost >= 0)", Comment: "US dollars."},
+			{Name: "tokens_in", Type: "bigint NOT NULL CHECK (tokens_in BETWEEN 0 AND 1e12)", Comment: "Tokens of the prompt."},
+			{Name: "tokens_out", Type: "bigint NOT NULL CHECK (tokens_out BETWEEN 0 AND 1e12)", Comment: "Tokens of the answer."},
+			{Name: "cost", Type: "double precision NOT NULL CHECK (cost BETWEEN 0 AND 1e12)", Comment: "US dollars."},
 			{Name: "purpose", Type: "text NOT NULL", Comment: "The event's type."},
 		},
 		Rows: func(e eventstore.Recorded) ([]Row, error) {
@@ -120,7 +120,7 @@ func turns() Fact {
 			{Name: "words", Type: "integer NOT NULL", Comment: "Words, parted by white space."},
 			{Name: "distinct_words", Type: "integer NOT NULL", Comment: "Different words, upper and lower case alike."},
 			{Name: "characters", Type: "integer NOT NULL", Comment: "Length of the text in characters."},
-			{Name: "duration_seconds", Type: "double precision", Comment: "Seconds it took; NULL where unknown."},
+			durationColumn("Seconds it took, as the event says; NULL where unknown or 0."),
 		},
 		Rows: func(e eventstore.Recorded) ([]Row, error) {
 			turn, ok := turnOf(e)
@@ -195,6 +195,11 @@ func answers() Fact {
 			return rows, nil
 		},
 	}
+}
+
+// durationColumn refuses what is no duration at all: its event is parked, where a mean that overflows would fail each refresh.
+func durationColumn(comment string) Column {
+	return Column{Name: "duration_seconds", Type: "double precision CHECK (abs(duration_seconds) <= 1e10)", Comment: comment}
 }
 
 func turnOf(e eventstore.Recorded) (focusgroup.Turn, bool) {

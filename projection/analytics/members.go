@@ -21,6 +21,15 @@ func (s *Star) writeDimensions(ctx context.Context, tx pgx.Tx, batch *projection
 	if err := addYears(ctx, tx, batch, l.years); err != nil {
 		return err
 	}
+	for _, c := range slices.Concat(l.changes[Projects], l.changes[Personas]) { // members refer to members
+		switch {
+		case c.id == "":
+		case c.of == Personas:
+			l.ids[Projects][c.values[0].(string)], l.ids[Users][c.values[1].(string)] = true, true
+		default:
+			l.ids[Users][c.values[1].(string)] = true
+		}
+	}
 	for _, d := range []Dimension{Projects, Users, Personas} {
 		if err := s.writeChanges(ctx, tx, batch, d, l.changes[d], l.dirty); err != nil {
 			return err
@@ -76,8 +85,7 @@ func (s *Star) writeChanges(ctx context.Context, tx pgx.Tx, batch *projection.Ba
 		if c.id == "" || c.hint && !m.placeholder && !m.listed {
 			continue
 		}
-		same := !m.placeholder && fmt.Sprint(m.values...) == fmt.Sprint(c.values...)
-		if c.hint && same {
+		if c.hint && !m.placeholder && sameText(m.values[:len(dimensionColumns(d))], c.values) {
 			continue
 		}
 		at := c.event.OccurredAt
@@ -94,9 +102,7 @@ func (s *Star) writeChanges(ctx context.Context, tx pgx.Tx, batch *projection.Ba
 				}
 			}
 		}
-		if !same {
-			past.add(c)
-		}
+		past.add(c)
 	}
 	columns := []string{d.key()}
 	for _, c := range append(s.members(d), ownColumns()...) {
@@ -112,6 +118,13 @@ func (s *Star) writeChanges(ctx context.Context, tx pgx.Tx, batch *projection.Ba
 		return err
 	}
 	return past.write(ctx, tx, batch, s.members(Personas))
+}
+
+// sameText compares values by their texts, as an integer comes back from the database as another type; values may have more.
+func sameText(columns, values []any) bool {
+	return slices.EqualFunc(columns, values[:len(columns)], func(a, b any) bool {
+		return (a == nil) == (b == nil) && fmt.Sprint(a) == fmt.Sprint(b)
+	})
 }
 
 func (s *Star) readMembers(ctx context.Context, tx pgx.Tx, batch *projection.Batch, d Dimension, changes []change) (map[string]*member, error) {
@@ -154,9 +167,14 @@ func (h *history) add(c change) {
 		h.last = map[string][]any{}
 	}
 	position := int64(c.event.Position)
-	if before, ok := h.last[c.id]; ok {
+	before, ok := h.last[c.id]
+	switch {
+	case ok && before[1] == position: // a list that names it twice
+		copy(before[3:], c.values)
+		return
+	case ok:
 		before[2], before[len(before)-1] = position, c.event.OccurredAt
-	} else {
+	default:
 		h.first = append(h.first, c)
 	}
 	row := append([]any{c.id, position, largest}, c.values...)
@@ -165,6 +183,8 @@ func (h *history) add(c change) {
 	h.rows = append(h.rows, row)
 }
 
+// write closes the states that the batch changes. Later ones than it are there only where a persona's own events were parked, while
+// lists of participants spoke for it, which would not have counted: they go.
 func (h *history) write(ctx context.Context, tx pgx.Tx, batch *projection.Batch, members []Column) error {
 	if len(h.rows) == 0 {
 		return nil
@@ -174,9 +194,10 @@ func (h *history) write(ctx context.Context, tx pgx.Tx, batch *projection.Batch,
 		ids[i], positions[i], times[i] = c.id, int64(c.event.Position), c.event.OccurredAt
 	}
 	_, err := tx.Exec(ctx, `
+WITH c AS (SELECT * FROM unnest($1::text[], $2::bigint[], $3::timestamptz[]) AS c (id, position, at)),
+     listed AS (DELETE FROM `+batch.Table(dimPersonaHistory)+` AS h USING c WHERE h.persona_id = c.id AND h.from_position > c.position)
 UPDATE `+batch.Table(dimPersonaHistory)+` AS h SET to_position = c.position, valid_to = c.at
-  FROM unnest($1::text[], $2::bigint[], $3::timestamptz[]) AS c (id, position, at)
- WHERE h.persona_id = c.id AND h.to_position = $4::bigint`, ids, positions, times, largest)
+  FROM c WHERE h.persona_id = c.id AND h.from_position < c.position AND h.to_position > c.position`, ids, positions, times)
 	if err != nil {
 		return fmt.Errorf("closing the history of personas: %w", err)
 	}

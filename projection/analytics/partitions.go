@@ -42,6 +42,8 @@ func (s *Star) attach(ctx context.Context, tx pgx.Tx, parent, name string, month
 	for _, sql := range []string{
 		`DROP TABLE IF EXISTS ` + leaf,
 		`CREATE TABLE ` + leaf + ` (LIKE ` + parent + ` INCLUDING ALL)`,
+		// A query that names days alone then leaves the other months out: a month in UTC reaches a day over both ends elsewhere.
+		fmt.Sprintf(`ALTER TABLE %s ADD CHECK (day BETWEEN '%s' AND '%s')`, leaf, month.AddDate(0, 0, -1).Format(time.DateOnly), month.AddDate(0, 1, 0).Format(time.DateOnly)),
 		`ALTER TABLE ` + parent + ` ATTACH PARTITION ` + leaf + ` FOR VALUES ` + bounds,
 	} {
 		if _, err := tx.Exec(ctx, sql); err != nil {

@@ -18,11 +18,15 @@ const tableDirty = "analytics_dirty"
 
 const dirtySQL = `CREATE TABLE {{table}} (at timestamptz, project_id text COLLATE "C");
 COMMENT ON TABLE {{table}} IS 'What has changed since aggregates were computed. Rows are added by the projection, and taken by a refresh.';
-COMMENT ON COLUMN {{table}}.at IS 'A quarter of an hour with changed facts; NULL for a change of a dimension alone.';
+COMMENT ON COLUMN {{table}}.at IS 'A quarter of an hour with changed facts, or the instant of one before 1973; NULL for a change of a dimension alone.';
 COMMENT ON COLUMN {{table}}.project_id IS 'The project.';`
 
-// quarter is the largest step of which all offsets of time zones are multiples, so that a mark belongs to one day in each.
-const quarter = 15 * time.Minute
+// quarter is the largest step of which all offsets of time zones are multiples, so that a mark belongs to one day in each. Up to
+// 1972 there were others: marks are exact then.
+const (
+	quarter      = 15 * time.Minute
+	quartersFrom = 1973
+)
 
 type mark struct {
 	at      time.Time // zero: a dimension
@@ -33,7 +37,10 @@ type mark struct {
 type dirty map[mark]bool
 
 func (d dirty) fact(at time.Time, project string) {
-	d[mark{at.UTC().Truncate(quarter), project}] = true
+	if at = at.UTC(); at.Year() >= quartersFrom {
+		at = at.Truncate(quarter)
+	}
+	d[mark{at, project}] = true
 }
 
 func (d dirty) write(ctx context.Context, tx pgx.Tx, batch *projection.Batch) error {
@@ -53,7 +60,9 @@ func tableNames() *regexp.Regexp { return regexp.MustCompile(`{{[a-z_][a-z0-9_]*
 // Refreshed says what a [Star.Refresh] has computed anew.
 type Refreshed struct {
 	Days, Projects int
-	Took           time.Duration
+	// Today is the day it was, in Config.TimeZone.
+	Today time.Time
+	Took  time.Duration
 }
 
 // refreshDays is how many days one transaction computes: it bounds what a refresh holds, and what is lost when it is killed.
@@ -68,13 +77,14 @@ func (s *Star) Refresh(ctx context.Context) (Refreshed, error) {
 	for {
 		var done Refreshed
 		err := pg.InTx(ctx, s.store.Pool(), func(tx pgx.Tx) (err error) {
-			done, err = s.refresh(ctx, tx, total == Refreshed{})
+			done, err = s.refresh(ctx, tx)
 			return err
 		})
 		if err != nil {
 			return total, fmt.Errorf("refreshing aggregates: %w", err)
 		}
-		total.Days, total.Projects, total.Took = total.Days+done.Days, total.Projects+done.Projects, time.Since(started)
+		s.refreshedOn(done.Today)
+		total = Refreshed{total.Days + done.Days, total.Projects + done.Projects, done.Today, time.Since(started)}
 		if done.Days < refreshDays {
 			return total, nil
 		}
@@ -99,7 +109,7 @@ func (s *Star) KeepFresh(ctx context.Context, every time.Duration) error {
 }
 
 // refresh computes the oldest of what has changed.
-func (s *Star) refresh(ctx context.Context, tx pgx.Tx, first bool) (Refreshed, error) {
+func (s *Star) refresh(ctx context.Context, tx pgx.Tx) (Refreshed, error) {
 	var done Refreshed
 	if _, err := tx.Exec(ctx, `SELECT set_config('lock_timeout', '60s', true), pg_advisory_xact_lock($1::text::regclass::oid::bigint)`, s.table(tableDirty)); err != nil {
 		return done, err
@@ -112,16 +122,33 @@ func (s *Star) refresh(ctx context.Context, tx pgx.Tx, first bool) (Refreshed, e
 	if err != nil {
 		return done, err
 	}
+	newDay := s.isNewDay(today)
 	for _, a := range s.aggregates {
-		parts, err := s.parts(ctx, tx, a, days, projects, today, first)
-		if err != nil {
-			return done, err
+		parts, err := s.parts(ctx, tx, a, days, projects, today, newDay)
+		if err == nil {
+			err = s.compute(ctx, tx, a, parts, today)
 		}
-		if err := s.compute(ctx, tx, a, parts, today); err != nil {
+		if err != nil {
 			return done, fmt.Errorf("%s: %w", a.Name, err)
 		}
 	}
-	return Refreshed{Days: len(days), Projects: len(projects)}, nil
+	weeks, err := dates(ctx, tx, Aggregate{By: ByWeek}, days, today, false)
+	if err == nil {
+		err = s.refreshCohorts(ctx, tx, weeks, today)
+	}
+	return Refreshed{Days: len(days), Projects: len(projects), Today: today}, err
+}
+
+func (s *Star) isNewDay(today time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !today.Equal(s.today)
+}
+
+func (s *Star) refreshedOn(today time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.today = today
 }
 
 // takeDirty takes the marks of the first changed days.
@@ -135,23 +162,34 @@ SELECT (SELECT coalesce(array_agg(day), '{}') FROM chosen), (SELECT coalesce(arr
 }
 
 // parts are the days, weeks or projects of an aggregate that are to be computed.
-func (s *Star) parts(ctx context.Context, tx pgx.Tx, a Aggregate, days []time.Time, projects []string, today time.Time, first bool) (parts any, err error) {
+func (s *Star) parts(ctx context.Context, tx pgx.Tx, a Aggregate, days []time.Time, projects []string, today time.Time, newDay bool) (any, error) {
 	if a.By == ByProject {
 		return projects, nil
 	}
-	query := `SELECT coalesce(array_agg(DISTINCT d), '{}') FROM unnest($1::date[]) AS d`
-	if a.By == ByWeek {
-		query = `SELECT coalesce(array_agg(DISTINCT date_trunc('week', d)::date), '{}') FROM unnest($1::date[]) AS d`
-	}
-	if a.Reach > 0 {
-		if first { // a new day may have begun
-			days = append(days[:len(days):len(days)], today)
+	if a.Reach > 0 && newDay { // the days that followed its last row have rows too, however long nobody refreshed
+		var last *time.Time
+		if err := tx.QueryRow(ctx, `SELECT max(`+a.Key[0]+`) FROM `+s.table(a.Name)).Scan(&last); err != nil {
+			return nil, err
 		}
-		query = fmt.Sprintf(`SELECT coalesce(array_agg(DISTINCT d + n), '{}') FROM unnest($1::date[]) AS d, generate_series(0, %d) AS n`, a.Reach)
+		if last != nil {
+			days = append(days[:len(days):len(days)], *last)
+		}
 	}
-	var dates []time.Time
-	err = tx.QueryRow(ctx, query, days).Scan(&dates)
-	return dates, err
+	return dates(ctx, tx, a, days, today, newDay)
+}
+
+// dates are the days or weeks of an aggregate that are to be computed. newDay says that a day may have begun since the last
+// refresh: days that look back have rows although nothing happened on them.
+func dates(ctx context.Context, tx pgx.Tx, a Aggregate, days []time.Time, today time.Time, newDay bool) (found []time.Time, err error) {
+	part := `d + n`
+	if a.By == ByWeek {
+		part = `date_trunc('week', d)::date`
+	}
+	err = tx.QueryRow(ctx, `
+SELECT coalesce(array_agg(day), '{}')
+  FROM (SELECT `+part+` AS day FROM unnest($1::date[]) AS d, generate_series(0, $2::integer) AS n
+         UNION SELECT $3::date - n FROM generate_series(0, $2::integer) AS n WHERE $4::boolean AND $2::integer > 0) AS parts`, days, a.Reach, today, newDay).Scan(&found)
+	return found, err
 }
 
 // compute replaces the rows of some parts.
@@ -159,7 +197,7 @@ func (s *Star) compute(ctx context.Context, tx pgx.Tx, a Aggregate, parts any, t
 	if _, err := tx.Exec(ctx, `DELETE FROM `+s.table(a.Name)+` WHERE `+a.Key[0]+` = ANY ($1::`+a.By.arrayType()+`)`, parts); err != nil {
 		return err
 	}
-	_, err := tx.Exec(ctx, `INSERT INTO `+s.table(a.Name)+` WITH given AS (SELECT $1::`+a.By.arrayType()+`, $2::date) `+s.fill(a.SQL), parts, today)
+	_, err := tx.Exec(ctx, `INSERT INTO `+s.table(a.Name)+` WITH given AS (SELECT $1::`+a.By.arrayType()+`, $2::date) SELECT * FROM (`+s.fill(a.SQL)+`) AS r`, parts, today)
 	return err
 }
 

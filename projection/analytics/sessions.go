@@ -16,7 +16,7 @@ import (
 func sessions() Fact {
 	return Fact{
 		Name:  FactSessions,
-		Grain: "A row a discussion, from its start on; its numbers grow until it ends.",
+		Grain: "A row a start of a discussion, mostly one a discussion; its numbers grow until it ends. What follows a start belongs to it, until the next one. Turns before the first start belong to that, an end before it to none.",
 		Types: []string{focusgroup.TypeDiscussionStarted, focusgroup.TypeDiscussionEnded, focusgroup.TypeResponse, focusgroup.TypeFollowup},
 		Columns: []Column{
 			{Name: "discussion_id", Type: `text COLLATE "C" NOT NULL`, Comment: "Stream of the discussion.", Index: true},
@@ -37,9 +37,9 @@ func sessions() Fact {
 			{Name: "spoken_seconds", Type: "double precision", Comment: "Seconds of all turns, overlaps counted twice; NULL where none is known."},
 			{Name: "seconds_per_question", Type: "double precision", Comment: "Seconds of the turns on a question, divided by the questions; NULL where none is known."},
 			{Name: "completed", Type: "boolean NOT NULL DEFAULT false", Comment: "It has ended, for no other reason than that it was completed."},
-			{Name: "ended_at", Type: "timestamptz", Comment: "When it ended; NULL while it runs."},
+			{Name: "ended_at", Type: "timestamptz", Comment: "When it ended, for the last time; NULL while it runs."},
 			{Name: "end_reason", Type: "text", Comment: "Why it ended; NULL where unknown."},
-			{Name: "duration_seconds", Type: "double precision", Comment: "Seconds from its start to its end, or what the end says it took; NULL while it runs."},
+			durationColumn("What the end says it took, or else the seconds from its start to its end, below 0 where that occurred first; NULL while it runs."),
 		},
 		Rows: func(e eventstore.Recorded) ([]Row, error) {
 			d, ok := e.Data.(focusgroup.DiscussionStarted)
@@ -62,13 +62,14 @@ func sessions() Fact {
 
 // updateSessions sums up the turns of the discussions that a batch has touched: again in full, so that the sums cannot drift.
 func (s *Star) updateSessions(ctx context.Context, tx pgx.Tx, batch *projection.Batch, marks dirty) error {
-	touched, ended := map[string]bool{}, map[string]eventstore.Recorded{}
+	touched := map[string]bool{}
+	var ended []eventstore.Recorded
 	for _, e := range batch.Events {
 		switch e.Data.(type) {
 		case focusgroup.DiscussionStarted, focusgroup.Response, focusgroup.Followup:
 			touched[string(e.StreamID)] = true
 		case focusgroup.DiscussionEnded:
-			ended[string(e.StreamID)] = e
+			ended = append(ended, e)
 		}
 	}
 	if len(touched) > 0 {
@@ -84,7 +85,7 @@ UPDATE %[1]s AS s
    SET questions = t.questions, responses = t.responses, followups = t.followups, participants = t.participants, words = t.words,
        words_per_response = t.words_per_response, on_question_share = t.on_question_share, lexical_variety = t.lexical_variety,
        spoken_seconds = t.spoken_seconds, seconds_per_question = t.question_seconds / nullif(t.questions, 0)
-  FROM (SELECT discussion_id, count(DISTINCT question) AS questions,
+  FROM (SELECT s.position AS session, count(DISTINCT question) AS questions,
                count(*) FILTER (WHERE kind = 'response' AND NOT is_moderator) AS responses,
                count(*) FILTER (WHERE kind = 'followup') AS followups,
                count(DISTINCT persona_id) FILTER (WHERE persona_id <> '' AND NOT is_moderator) AS participants,
@@ -94,8 +95,12 @@ UPDATE %[1]s AS s
                avg(distinct_words::double precision / nullif(words, 0)) FILTER (WHERE NOT is_moderator) AS lexical_variety,
                sum(duration_seconds) AS spoken_seconds,
                sum(duration_seconds) FILTER (WHERE question IS NOT NULL) AS question_seconds
-          FROM %[2]s WHERE discussion_id = ANY ($1::text[]) GROUP BY discussion_id) AS t
- WHERE s.discussion_id = t.discussion_id AND s.discussion_id = ANY ($1::text[])
+          FROM (SELECT discussion_id, position, CASE WHEN lag(position) OVER w IS NULL THEN 0 ELSE position END AS since,
+                       coalesce(lead(position) OVER w, 9223372036854775807) AS until
+                  FROM %[1]s WHERE discussion_id = ANY ($1::text[]) WINDOW w AS (PARTITION BY discussion_id ORDER BY position)) AS s
+          JOIN %[2]s AS t ON t.discussion_id = s.discussion_id AND t.position >= s.since AND t.position < s.until
+         WHERE t.discussion_id = ANY ($1::text[]) GROUP BY s.position) AS t
+ WHERE s.position = t.session AND s.discussion_id = ANY ($1::text[])
 RETURNING s.timestamp, s.project_id`
 
 // changed runs an update of sessions, and marks the days on which they began.
@@ -115,25 +120,32 @@ func changed(ctx context.Context, tx pgx.Tx, marks dirty, sql string, args ...an
 	return err
 }
 
-// endSessions notes the ends. A discussion is completed unless its end names another reason.
-func endSessions(ctx context.Context, tx pgx.Tx, batch *projection.Batch, ended map[string]eventstore.Recorded, marks dirty) error {
+// endSessions notes the ends: each is that of the last start before it. A discussion is completed unless its end names another
+// reason.
+func endSessions(ctx context.Context, tx pgx.Tx, batch *projection.Batch, ended []eventstore.Recorded, marks dirty) error {
 	if len(ended) == 0 {
 		return nil
 	}
 	var ids, reasons []string
+	var positions []int64
 	var times []time.Time
 	var seconds []float64
-	for id, e := range ended {
+	for _, e := range ended {
 		d := e.Data.(focusgroup.DiscussionEnded)
-		ids, reasons, times, seconds = append(ids, id), append(reasons, d.Reason), append(times, e.OccurredAt), append(seconds, d.DurationSeconds)
+		ids, positions, reasons = append(ids, string(e.StreamID)), append(positions, int64(e.Position)), append(reasons, d.Reason)
+		times, seconds = append(times, e.OccurredAt), append(seconds, d.DurationSeconds)
 	}
 	err := changed(ctx, tx, marks, `
 UPDATE `+batch.Table(FactSessions)+` AS s
    SET completed = e.reason IN ('', 'completed'), ended_at = e.at, end_reason = nullif(e.reason, ''),
        duration_seconds = coalesce(nullif(e.seconds, 0), extract(epoch FROM e.at - s.timestamp))
-  FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::double precision[]) AS e (id, reason, at, seconds)
- WHERE s.discussion_id = e.id
-RETURNING s.timestamp, s.project_id`, ids, reasons, times, seconds)
+  FROM (SELECT DISTINCT ON (b.session) b.session, e.*
+          FROM unnest($1::text[], $2::bigint[], $3::text[], $4::timestamptz[], $5::double precision[]) AS e (id, position, reason, at, seconds)
+         CROSS JOIN LATERAL (SELECT position AS session FROM `+batch.Table(FactSessions)+` WHERE discussion_id = e.id AND position < e.position
+                              ORDER BY position DESC LIMIT 1) AS b
+         ORDER BY b.session, e.position DESC) AS e
+ WHERE s.position = e.session AND s.discussion_id = ANY ($1::text[])
+RETURNING s.timestamp, s.project_id`, ids, positions, reasons, times, seconds)
 	if err != nil {
 		return fmt.Errorf("ending sessions: %w", err)
 	}

@@ -29,13 +29,19 @@ type Config struct {
 	Aggregates []Aggregate
 	// Health weighs the parts of project_health_scores. Another one needs another Version.
 	Health Weights
+	// Checks beside the built-in ones, or thresholds of those: see [Star.Check].
+	Checks []Check
+	// CheckWindow is how many of the newest positions the checks for completeness look at. Defaults to 100,000.
+	CheckWindow eventstore.Position
 }
 
 // Attribute declares a further column of a dimension.
 type Attribute struct {
 	Of     Dimension
 	Column Column
-	// Value is what an event says of the member that it introduces or changes; nil for nothing.
+	// Value is what an event says of the member that it introduces or changes. For one that does not say, such as a
+	// DiscussionStarted for those it lists, it is nil, or what stands for it in a column that is NOT NULL; such a column also
+	// needs a DEFAULT, for placeholders.
 	Value func(eventstore.Recorded) any
 }
 
@@ -48,6 +54,7 @@ type Star struct {
 
 	mu     sync.Mutex
 	months map[string]bool // partitions that are there, by table and month
+	today  time.Time       // of the last refresh
 }
 
 // New makes a star. It neither connects nor creates anything. Errors match [eventstore.ErrInvalid] or [eventstore.ErrNoPool].
@@ -57,6 +64,9 @@ func New(store *eventstore.Store, config Config) (*Star, error) {
 	}
 	if config.Version == 0 {
 		config.Version = 1
+	}
+	if config.CheckWindow == 0 {
+		config.CheckWindow = 100_000
 	}
 	s := &Star{store: store, config: config, months: map[string]bool{}}
 	s.facts = append(builtin(s.interactionType()), sessions())
@@ -77,6 +87,9 @@ func (s *Star) validate() error {
 	}
 	if s.config.Version < 1 {
 		return fail("Version", "is negative")
+	}
+	if s.config.CheckWindow < 0 {
+		return fail("CheckWindow", "is negative")
 	}
 	names := map[string]bool{}
 	for _, a := range s.aggregates {
@@ -108,7 +121,8 @@ func (s *Star) validate() error {
 			return fail("Attributes", a.Column.Name+" stands in "+string(a.Of)+" already")
 		}
 	}
-	return nil
+	_, err := s.checks()
+	return err
 }
 
 // members are the columns of a dimension, attributes behind.
@@ -147,7 +161,9 @@ func (s *Star) Spec() projection.Spec {
 	for _, a := range s.aggregates {
 		tables = append(tables, projection.Table{Name: a.Name, SQL: a.sql()})
 	}
+	tables = append(tables, cohortTables()...)
 	tables = append(tables, projection.Table{Name: tableDirty, SQL: dirtySQL})
+	tables = append(tables, s.checkTables()...)
 	slices.Sort(types)
 	return projection.Spec{Name: "analytics", Version: s.config.Version, Types: slices.Compact(types), Tables: tables}
 }
@@ -206,7 +222,7 @@ func (s *Star) rows(ctx context.Context, tx pgx.Tx, batch *projection.Batch) (*l
 		ids: map[Dimension]map[string]bool{Projects: {"": true}, Users: {"": true}, Personas: {"": true}},
 	}
 	for _, e := range batch.Events {
-		for _, c := range s.changesOf(e) {
+		for _, c := range s.changesOf(e, projects[e.StreamID]) {
 			l.changes[c.of] = append(l.changes[c.of], c)
 		}
 		for _, f := range s.facts {

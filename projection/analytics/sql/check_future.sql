@@ -1,0 +1,1 @@
+SELECT position, timestamp FROM {{fact}} WHERE timestamp > now() + interval '5 minutes'

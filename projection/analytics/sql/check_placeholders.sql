@@ -1,0 +1,1 @@
+SELECT {{key}} FROM {{dimension}} WHERE placeholder AND {{key}} <> ''
