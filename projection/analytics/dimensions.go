@@ -71,7 +71,11 @@ func (s *Star) dimensionSQL(d Dimension) string {
 		columns = append(columns, c.Name+" "+c.Type)
 		comments = append(comments, fmt.Sprintf("COMMENT ON COLUMN {{table}}.%s IS %s;", c.Name, literal(c.Comment)))
 	}
-	return "CREATE TABLE {{table}} (\n    " + strings.Join(columns, ",\n    ") + "\n);\n" + strings.Join(comments, "\n")
+	sql := "CREATE TABLE {{table}} (\n    " + strings.Join(columns, ",\n    ") + "\n);\n" + strings.Join(comments, "\n")
+	if d == Personas {
+		sql += embeddingSQL
+	}
+	return sql
 }
 
 // historySQL is type 2 by position: ranges that never change once they are closed, whatever comes late.

@@ -27,6 +27,10 @@ type Config struct {
 	Attributes []Attribute
 	// Aggregates beside those of the vocabulary.
 	Aggregates []Aggregate
+	// Embedding makes the embedding of a persona, 768 dimensions, of the event that makes or changes it: from its payload, or by
+	// a model. nil leaves the one there is. It is called outside the transaction, and only where the database has pgvector: else
+	// dim_personas has no such column. Errors are those of a [projection.Preparer].
+	Embedding func(context.Context, eventstore.Recorded) ([]float32, error)
 	// Health weighs the parts of project_health_scores. Another one needs another Version.
 	Health Weights
 	// Checks beside the built-in ones, or thresholds of those: see [Star.Check].
@@ -168,7 +172,7 @@ func (s *Star) Spec() projection.Spec {
 	return projection.Spec{Name: "analytics", Version: s.config.Version, Types: slices.Compact(types), Tables: tables}
 }
 
-// Prepare implements [projection.Preparer]: it makes the partitions of months that are new, outside the batch's transaction.
+// Prepare implements [projection.Preparer]: it makes the partitions of months that are new and the embeddings of personas.
 func (s *Star) Prepare(ctx context.Context, batch *projection.Batch) error {
 	months := map[time.Time]bool{}
 	for _, e := range batch.Events {
@@ -179,7 +183,9 @@ func (s *Star) Prepare(ctx context.Context, batch *projection.Batch) error {
 			return err
 		}
 	}
-	return nil
+	found, err := s.embed(ctx, batch)
+	batch.Prepared = found
+	return err
 }
 
 // Apply implements [projection.Projection].
@@ -189,6 +195,9 @@ func (s *Star) Apply(ctx context.Context, tx pgx.Tx, batch *projection.Batch) er
 		return err
 	}
 	if err := s.writeDimensions(ctx, tx, batch, load); err != nil {
+		return err
+	}
+	if err := s.writeEmbeddings(ctx, tx, batch); err != nil {
 		return err
 	}
 	for _, f := range s.facts {
