@@ -5,10 +5,11 @@ SHELL := bash
 
 GOLANGCI_LINT := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 FUZZTIME ?= 30s
+INTERACTIONS ?= 24000000
 TEST := go test -shuffle=on -count=1 -timeout 20m
 MODULES := . examples
 
-.PHONY: help setup setup-browser demo test race lint fuzz mutants bench test-docker test-pgbouncer
+.PHONY: help setup setup-browser demo test race lint fuzz mutants bench bench-analytics test-docker test-pgbouncer
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -41,6 +42,9 @@ mutants: setup ## take each mechanism out in turn and show the test that turns r
 
 bench: setup ## measure against raw pgx, as ratios (ONLY=prefix,... for some; a few minutes on a quiet machine)
 	@go run ./internal/bench $(if $(ONLY),-only $(ONLY))
+
+bench-analytics: setup ## measure the star at two years of a platform (INTERACTIONS=24000000; many minutes)
+	@go run ./internal/benchanalytics -interactions $(INTERACTIONS)
 
 test-docker: ## the suite through testcontainers-go on PostgreSQL 17 (starts a Docker engine where it is root on Debian)
 	@trap 'internal/devdb/docker-engine.sh stop' EXIT; settings=$$(internal/devdb/docker-engine.sh); eval "$$settings"; \

@@ -19,6 +19,7 @@ func TestEachGuaranteeIsCited(t *testing.T) {
 	}{
 		{"eventstore", `(?m)^//  (\d+)\. `, 12},
 		{"projection", `(?m)^//\t(P\d+)  `, 6},
+		{"projection/analytics", `(?m)^//\t(A\d+)  `, 4},
 		{"snapshot", `(?m)^//\t(S\d+)  `, 3},
 		{"snapshot/replay", `(?m)^//\t(R\d+)  `, 4},
 	} {
@@ -33,7 +34,7 @@ func TestEachGuaranteeIsCited(t *testing.T) {
 		for _, file := range files {
 			text, err := os.ReadFile(file)
 			require.NoError(t, err)
-			for _, sentence := range regexp.MustCompile(`Guarantees? [\dPRS, and]+`).FindAllString(string(text), -1) {
+			for _, sentence := range regexp.MustCompile(`Guarantees? [\dAPRS, andto]+`).FindAllString(string(text), -1) {
 				cited.WriteString(sentence + "\n")
 			}
 		}

@@ -7,6 +7,7 @@ const (
 	pkg       = "./eventstore"
 	projected = "./projection"
 	snapshots = "./snapshot"
+	analysed  = "./projection/analytics"
 	replayed  = "./snapshot/replay"
 )
 
@@ -233,6 +234,21 @@ func mutants() []mutant {
 		{"R4 what is late does not make the rest late", "snapshot/replay/pace.go", []swap{
 			{"	p.stood = at\n", "	p.stood, p.zero, p.from = at, at, p.clock.Now()\n"},
 		}, replayed, "TestASlowHandlerDelaysOnlyWhatFellDueMeanwhile"},
+		{"A1 a session is summed up anew", "projection/analytics/sessions.go", []swap{
+			{"case focusgroup.DiscussionStarted, focusgroup.Response, focusgroup.Followup:", "case focusgroup.DiscussionStarted:"},
+		}, analysed, "TestTheStarOfASyntheticLogEqualsTheOracle"},
+		{"A2 who is mentioned before being introduced", "projection/analytics/members.go", []swap{
+			{"SELECT unnest($1::text[]) ON CONFLICT DO NOTHING`, keysOf(l.ids[d]))", "SELECT unnest($1::text[]) LIMIT 1 ON CONFLICT DO NOTHING`, keysOf(l.ids[d]))"},
+		}, analysed, "TestOddEventsEqualTheOracle"},
+		{"A3 history by position", "projection/analytics/members.go", []swap{
+			{"WHERE h.persona_id = c.id AND h.from_position > c.position)", "WHERE h.persona_id = c.id AND h.from_position > c.position + 1000000)"},
+		}, analysed, "TestAHistoryGoesByPositionAfterParking"},
+		{"A4 each fact leaves a mark", "projection/analytics/star.go", []swap{
+			{"		l.dirty.fact(e.OccurredAt, row.Project)\n", ""},
+		}, analysed, "TestTheStarOfASyntheticLogEqualsTheOracle"},
+		{"A4 a refresh is alone", "projection/analytics/refresh.go", []swap{
+			{", pg_advisory_xact_lock($1::text::regclass::oid::bigint)`, s.table(tableDirty))", ", $1::text`, s.table(tableDirty))"},
+		}, analysed, "TestRefreshesWhileFactsComeLoseNothing"},
 		{"3 fence of an import", "eventstore/import_write.go", []swap{
 			{"fence: schema.SQL(`SELECT {{schema}}.take_fence(false)`)", "fence: schema.SQL(`SELECT {{schema}}.last_position()`)"},
 		}, pkg, "TestNoReaderSkipsAnImport"},

@@ -3,8 +3,8 @@
 //
 //	star, err := analytics.New(store, analytics.Config{TimeZone: "Europe/Warsaw"})
 //	runner, err := projection.New(store, projection.Config{Projections: []projection.Projection{star}})
-//	go runner.Run(ctx)                      // facts and dimensions
-//	err = star.KeepFresh(ctx, time.Minute)  // aggregates
+//	go runner.Run(ctx)                       // facts and dimensions
+//	go star.KeepFresh(ctx, time.Minute, nil) // aggregates
 //
 // The tables stand in the log's schema, as name_vN behind views of the plain names; each table and column has a comment.
 //
@@ -23,6 +23,12 @@
 //
 // A fact's timestamp is the event's occurred_at; its day is that of Config.TimeZone, in which weeks begin on Monday. Partitions
 // are by months of timestamp in UTC. They outlive the log's months, whose times are recorded_at.
+//
+// # Operating it
+//
+// [Star.Check] runs quality checks and keeps their history; [Star.AddColumn] adds an attribute to live tables; [Open] reads with
+// limits of its own, from a replica too, and says how far what it reads goes; [Star.Dictionary] describes the tables as they
+// are, [Star.MaterializedView] gives an aggregate for those who refresh views by themselves.
 //
 // # Declaring more
 //

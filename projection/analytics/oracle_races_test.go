@@ -2,6 +2,7 @@ package analytics_test
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"testing"
 	"time"
@@ -36,7 +37,11 @@ func TestRefreshesWhileFactsComeLoseNothing(t *testing.T) {
 	for range 2 {
 		other, err := analytics.New(log.Store, analytics.Config{TimeZone: zone})
 		require.NoError(t, err)
-		group.Go(func() error { return other.KeepFresh(working, 5*time.Millisecond) })
+		group.Go(func() error {
+			var failed error
+			other.KeepFresh(working, 5*time.Millisecond, func(_ analytics.Refreshed, err error) { failed = errors.Join(failed, err) })
+			return failed
+		})
 	}
 	for portion := range slices.Chunk(events, 250) {
 		importAll(t, log.Store, portion)

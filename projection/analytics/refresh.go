@@ -91,19 +91,19 @@ func (s *Star) Refresh(ctx context.Context) (Refreshed, error) {
 	}
 }
 
-// KeepFresh refreshes every so often, until ctx ends, which is no error.
-func (s *Star) KeepFresh(ctx context.Context, every time.Duration) error {
-	for {
-		if _, err := s.Refresh(ctx); err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
-			return err
+// KeepFresh refreshes every so often, until ctx ends. report, which may be nil, is told of each refresh; after one that failed it
+// goes on, as what had changed is still marked.
+func (s *Star) KeepFresh(ctx context.Context, every time.Duration, report func(Refreshed, error)) {
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for ctx.Err() == nil {
+		done, err := s.Refresh(ctx)
+		if report != nil && ctx.Err() == nil {
+			report(done, err)
 		}
 		select {
 		case <-ctx.Done():
-			return nil
-		case <-time.After(every):
+		case <-ticker.C:
 		}
 	}
 }
