@@ -116,3 +116,44 @@ func TestPrepareRunsBeforeTheTransaction(t *testing.T) {
 	require.Equal(t, bad.Position(), parked[0].Position)
 	require.Equal(t, "the model refuses", parked[0].Error)
 }
+
+// lists writes columns of many types by Upsert, lists among them.
+type lists struct{}
+
+func (lists) Spec() projection.Spec {
+	return projection.Spec{Name: "lists", Tables: []projection.Table{{
+		Name: "lists", SQL: `CREATE TABLE {{table}} (stream text PRIMARY KEY, words text[], sizes integer[], seen timestamptz, doc jsonb)`,
+	}}}
+}
+
+func (lists) Apply(ctx context.Context, tx pgx.Tx, batch *projection.Batch) error {
+	var rows [][]any
+	for _, e := range batch.Events {
+		words := strings.Fields(e.Data.(note).Text)
+		sizes := make([]int, len(words))
+		for i, word := range words {
+			sizes[i] = len(word)
+		}
+		rows = append(rows, []any{string(e.StreamID), words, sizes, e.RecordedAt, `{"n": 1}`})
+	}
+	return batch.Upsert(ctx, tx, "lists", []string{"stream", "words", "sizes", "seen", "doc"}, []string{"stream"}, rows)
+}
+
+func TestUpsertWritesLists(t *testing.T) {
+	t.Parallel()
+	log := newLog(t)
+	runner := newRunner(t, log, quick(lists{}))
+	running(t, runner)
+	appendTo(t, log, "a-1", "one", "the green lid")
+	last := appendTo(t, log, "b-1", "")
+	waitFor(t, runner, "lists", last.Position())
+	rows, err := log.Pool.Query(t.Context(), `SELECT words, sizes FROM `+log.Schema()+`.lists ORDER BY stream`)
+	require.NoError(t, err)
+	type row struct {
+		Words []string
+		Sizes []int
+	}
+	found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[row])
+	require.NoError(t, err)
+	require.Equal(t, []row{{[]string{"the", "green", "lid"}, []int{3, 5, 3}}, {[]string{}, []int{}}}, found)
+}

@@ -35,39 +35,59 @@ func (b *Batch) Upsert(ctx context.Context, tx pgx.Tx, table string, columns, ke
 		return fmt.Errorf("writing to %s: %w", table, err)
 	}
 	target := b.Table(table)
-	list := quoted(columns)
-	tail := ` ON CONFLICT (` + quoted(key) + `) DO ` + replaceBy(columns, key)
-	if len(rows) > copyAbove {
-		const scratch = "hindsight_merge"
-		if _, err := tx.Exec(ctx, `DROP TABLE IF EXISTS pg_temp.`+scratch+`; CREATE TEMP TABLE `+scratch+` ON COMMIT DROP AS SELECT `+list+` FROM `+target+` WITH NO DATA`, pgx.QueryExecModeSimpleProtocol); err != nil {
-			return fmt.Errorf("writing to %s: %w", table, err)
-		}
-		if _, err := tx.CopyFrom(ctx, pgx.Identifier{"pg_temp", scratch}, columns, pgx.CopyFromRows(rows)); err != nil {
-			return fmt.Errorf("copying for %s: %w", table, err)
-		}
-		if _, err := tx.Exec(ctx, `INSERT INTO `+target+` (`+list+`) SELECT `+list+` FROM pg_temp.`+scratch+tail, pgx.QueryExecModeSimpleProtocol); err != nil {
-			return fmt.Errorf("merging into %s: %w", table, err)
-		}
-		return nil
-	}
 	types, err := columnTypes(ctx, tx, target, columns)
 	if err != nil {
 		return fmt.Errorf("writing to %s: %w", table, err)
 	}
+	insert := upsert{
+		target: target, columns: columns, list: quoted(columns), types: types,
+		tail: ` ON CONFLICT (` + quoted(key) + `) DO ` + replaceBy(columns, key),
+	}
+	isArray := func(kind string) bool { return strings.HasSuffix(kind, "[]") } // unnest would take it apart
+	if len(rows) > copyAbove || slices.ContainsFunc(types, isArray) {
+		err = insert.byCopy(ctx, tx, rows)
+	} else {
+		err = insert.byArrays(ctx, tx, rows)
+	}
+	if err != nil {
+		return fmt.Errorf("writing to %s: %w", table, err)
+	}
+	return nil
+}
+
+// upsert is what both ways to write have in common.
+type upsert struct {
+	target     string
+	columns    []string
+	list, tail string // of SQL
+	types      []string
+}
+
+func (u upsert) byCopy(ctx context.Context, tx pgx.Tx, rows [][]any) error {
+	const scratch = "hindsight_merge"
+	if _, err := tx.Exec(ctx, `DROP TABLE IF EXISTS pg_temp.`+scratch+`; CREATE TEMP TABLE `+scratch+` ON COMMIT DROP AS SELECT `+u.list+` FROM `+u.target+` WITH NO DATA`, pgx.QueryExecModeSimpleProtocol); err != nil {
+		return err
+	}
+	if _, err := tx.CopyFrom(ctx, pgx.Identifier{"pg_temp", scratch}, u.columns, pgx.CopyFromRows(rows)); err != nil {
+		return err
+	}
+	_, err := tx.Exec(ctx, `INSERT INTO `+u.target+` (`+u.list+`) SELECT `+u.list+` FROM pg_temp.`+scratch+u.tail, pgx.QueryExecModeSimpleProtocol)
+	return err
+}
+
+func (u upsert) byArrays(ctx context.Context, tx pgx.Tx, rows [][]any) error {
 	// Described first, in two round trips: only the server knows the types, and the transaction keeps the connection.
 	arrays := []any{pgx.QueryExecModeDescribeExec}
-	params := make([]string, len(columns))
-	for c := range columns {
+	params := make([]string, len(u.columns))
+	for c := range u.columns {
 		values := make([]any, len(rows))
 		for i, row := range rows {
 			values[i] = row[c]
 		}
-		arrays, params[c] = append(arrays, values), fmt.Sprintf("$%d::%s[]", c+1, types[c])
+		arrays, params[c] = append(arrays, values), fmt.Sprintf("$%d::%s[]", c+1, u.types[c])
 	}
-	if _, err := tx.Exec(ctx, `INSERT INTO `+target+` (`+list+`) SELECT * FROM unnest(`+strings.Join(params, ", ")+`)`+tail, arrays...); err != nil {
-		return fmt.Errorf("writing to %s: %w", table, err)
-	}
-	return nil
+	_, err := tx.Exec(ctx, `INSERT INTO `+u.target+` (`+u.list+`) SELECT * FROM unnest(`+strings.Join(params, ", ")+`)`+u.tail, arrays...)
+	return err
 }
 
 func (b *Batch) identifier(table string) pgx.Identifier {
