@@ -14,7 +14,8 @@ type Chunk struct {
 	UpTo Position
 }
 
-// Chunks is [Store.All] by the stretch, up to Config.PageSize events each. The events of a chunk may be kept.
+// Chunks is [Store.All] by the stretch, up to Config.PageSize events each. The events of a chunk may be kept. With a filter that
+// chooses little, chunks without events say how far the reading has come.
 func (s *Store) Chunks(ctx context.Context, after Position, filter Filter) iter.Seq2[Chunk, error] {
 	return func(yield func(Chunk, error) bool) {
 		reader, err := s.openLog(ctx, after, filter)
@@ -43,10 +44,9 @@ func (s *Store) FollowChunks(ctx context.Context, after Position, filter Filter)
 
 // drainChunks yields what the reader's survey planned; false says that the loop is over.
 func (s *Store) drainChunks(ctx context.Context, reader *logReader, yield func(Chunk, error) bool) bool {
-	for {
-		before := reader.cursor
+	for len(reader.segments) > 0 {
 		reader.buffer = nil // a chunk's events are the caller's
-		page, err := reader.page(ctx, s.config.PageSize)
+		page, err := reader.window(ctx, s.config.PageSize)
 		if err != nil {
 			yield(Chunk{}, err)
 			return false
@@ -54,13 +54,11 @@ func (s *Store) drainChunks(ctx context.Context, reader *logReader, yield func(C
 		for i := range page {
 			page[i].Data = Raw{Type: page[i].Type, SchemaVersion: page[i].SchemaVersion, JSON: page[i].JSON}
 		}
-		if reader.cursor > before && !yield(Chunk{Events: page, UpTo: reader.cursor}, nil) {
+		if !yield(Chunk{Events: page, UpTo: reader.cursor}, nil) {
 			return false
 		}
-		if len(page) == 0 {
-			return true
-		}
 	}
+	return true
 }
 
 // Decode decodes an event of a [Chunk] as the other readers do: through the Cipher, the codec and its upcasters.

@@ -159,29 +159,35 @@ func (r *logReader) probeSQL(months []time.Time) string {
 // page reads the next events that the last survey planned; an empty page says that all of them were read.
 func (r *logReader) page(ctx context.Context, limit int) ([]Recorded, error) {
 	for len(r.segments) > 0 {
-		segment := r.segments[0]
-		upTo := segment.upTo
-		if !r.filter.empty() {
-			upTo = min(upTo, r.cursor+r.store.filteredScan)
-		}
-		page, err := r.read(ctx, segment.months, upTo, limit)
-		r.buffer = page
-		if err != nil {
-			return nil, fmt.Errorf("reading the log after position %d: %w", r.cursor, err)
-		}
-		if len(page) == limit {
-			r.cursor = page[limit-1].Position
-		} else {
-			r.cursor = upTo
-		}
-		if r.cursor == segment.upTo {
-			r.segments = r.segments[1:]
-		}
-		if len(page) > 0 {
-			return page, nil
+		if page, err := r.window(ctx, limit); err != nil || len(page) > 0 {
+			return page, err
 		}
 	}
 	return nil, nil
+}
+
+// window reads what one statement looks through: with a filter that chooses little there may be nothing in it. There must be a
+// segment left.
+func (r *logReader) window(ctx context.Context, limit int) ([]Recorded, error) {
+	segment := r.segments[0]
+	upTo := segment.upTo
+	if !r.filter.empty() {
+		upTo = min(upTo, r.cursor+r.store.filteredScan)
+	}
+	page, err := r.read(ctx, segment.months, upTo, limit)
+	r.buffer = page
+	if err != nil {
+		return nil, fmt.Errorf("reading the log after position %d: %w", r.cursor, err)
+	}
+	if len(page) == limit {
+		r.cursor = page[limit-1].Position
+	} else {
+		r.cursor = upTo
+	}
+	if r.cursor == segment.upTo {
+		r.segments = r.segments[1:]
+	}
+	return page, nil
 }
 
 func (r *logReader) read(ctx context.Context, months []time.Time, upTo Position, limit int) ([]Recorded, error) {

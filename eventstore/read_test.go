@@ -155,6 +155,19 @@ func TestFilteredReadsGoThroughWindows(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, want[:3], positionsOf(page.Events))
 	require.True(t, page.More)
+
+	for category, chosen := range map[string][]eventstore.Position{"rare": want, "none": nil} {
+		var found []eventstore.Position
+		upTo := eventstore.Position(0)
+		for chunk, err := range log.Chunks(t.Context(), 0, eventstore.Filter{Categories: []string{category}}) {
+			require.NoError(t, err)
+			require.Greater(t, chunk.UpTo, upTo)
+			require.LessOrEqual(t, chunk.UpTo, upTo+3, "each window says how far it came")
+			found, upTo = append(found, positionsOf(chunk.Events)...), chunk.UpTo
+		}
+		require.Equal(t, chosen, found)
+		require.EqualValues(t, 40, upTo)
+	}
 }
 
 // A month is made beside a caller's transaction, so that nobody waits for its end; without a pool, inside it.
