@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -123,11 +124,14 @@ func (m mutant) run(ctx context.Context) (string, error) {
 		return survivor, nil
 	case !errors.As(err, &failed):
 		return "", err
-	case !strings.Contains(string(out), "--- FAIL"): // it did not compile, or there was no database
+	case !testFailed().Match(out): // it did not compile
 		return "", fmt.Errorf("the test did not run:\n%s", out)
 	}
 	return killed, nil
 }
+
+// testFailed is how a test says that it failed: by itself, or by the whole program, which a panic in another goroutine ends.
+func testFailed() *regexp.Regexp { return regexp.MustCompile(`(?m)^(\s*--- FAIL|FAIL\s+\S+\s+[\d.]+s$)`) }
 
 func (m mutant) writeOverlay(dir string) (string, error) {
 	source, err := filepath.Abs(m.file)
