@@ -131,7 +131,9 @@ func (m mutant) run(ctx context.Context) (string, error) {
 }
 
 // testFailed is how a test says that it failed: by itself, or by the whole program, which a panic in another goroutine ends.
-func testFailed() *regexp.Regexp { return regexp.MustCompile(`(?m)^(\s*--- FAIL|FAIL\s+\S+\s+[\d.]+s$)`) }
+func testFailed() *regexp.Regexp {
+	return regexp.MustCompile(`(?m)^(\s*--- FAIL|FAIL\s+\S+\s+[\d.]+s$)`)
+}
 
 func (m mutant) writeOverlay(dir string) (string, error) {
 	source, err := filepath.Abs(m.file)
