@@ -73,7 +73,7 @@ func mutants() []mutant {
 			{"if id != place.eventID {", "if place.position > Position(last) {"},
 		}, pkg, "TestRewoundLogIsNoticed"},
 		{"3 windows of a filtered read", "eventstore/log_reader.go", []swap{
-			{"			r.cursor = upTo\n", "			r.cursor = segment.upTo\n"},
+			{"		r.cursor = upTo\n", "		r.cursor = segment.upTo\n"},
 		}, pkg, "TestFilteredReadsGoThroughWindows"},
 		{"10 look back after a restart", "eventstore/follow.go", []swap{
 			{"!found.started.Equal(reader.started)", "false"},
