@@ -217,8 +217,9 @@ func (r *Runner) beat(ctx context.Context, feed *feed) error {
 	}
 }
 
+// renew is not cut off by the end of Run: a statement that is under way would take shards again that were given back.
 func (r *Runner) renew(ctx context.Context) ([]lease, error) {
-	ctx, cancel := context.WithTimeout(ctx, r.config.Lease/4)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.config.Lease/4)
 	defer cancel()
 	names := make([]string, len(r.projections))
 	versions := make([]int32, len(r.projections))
