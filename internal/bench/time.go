@@ -15,6 +15,7 @@ import (
 func timeBenchmarks() []benchmark {
 	return []benchmark{
 		{"snapshot.load10k", millis, target{ratioAtMost, 1.3}, snapshotLoad},
+		{"snapshot.load10k.small", millis, target{}, snapshotSmall},
 		{"snapshot.zero10k", millis, target{ratioAtLeast, 20}, snapshotZero},
 		{"timetravel.asof", millis, target{ratioAtMost, 3}, timeTravel(byVersion, byPosition, byRecorded)},
 		{"timetravel.occurred", millis, target{ratioAtMost, 3}, timeTravel(byOccurred)},
@@ -110,6 +111,34 @@ func snapshotLoad(ctx context.Context, w *world) (figures, error) {
 	return timing(ctx, w, func(t *timed) (ours, raw sample) {
 		return latency(w.size.streamReads, t.loadLong), latency(w.size.streamReads, t.loadShort)
 	}, fmt.Sprintf("p50 of a stream of %d events, a snapshot every %d; beside it a fold of %d events", w.size.longEvents, w.size.longEvery, w.size.streamEvents))
+}
+
+// snapshotSmall is the same for a state that does not grow with its stream: a discussion's holds who spoke, turn by turn.
+func snapshotSmall(ctx context.Context, w *world) (figures, error) {
+	return timing(ctx, w, func(t *timed) (ours, raw sample) {
+		loader, err := snapshot.NewLoader(t.store, snapshot.Fold[int]{
+			Name: "turns", Version: 1, New: func(eventstore.StreamID) int { return 0 },
+			Apply: func(n int, _ eventstore.Recorded) (int, error) { return n + 1, nil },
+		}, snapshot.Config{Every: w.size.longEvery, Keep: 1000})
+		small := func(ctx context.Context, i int) error {
+			if err != nil {
+				return err
+			}
+			found, err := loader.Load(ctx, t.long[i%len(t.long)])
+			return wholeStream(found.State, w.size.longEvents, err)
+		}
+		short := func(ctx context.Context, i int) error {
+			n := 0
+			for _, err := range t.shortStore.Stream(ctx, t.short[i%len(t.short)], 0) {
+				if err != nil {
+					return err
+				}
+				n++
+			}
+			return wholeStream(n, w.size.streamEvents, nil)
+		}
+		return latency(w.size.streamReads, small), latency(w.size.streamReads, short)
+	}, "the same with a state that does not grow")
 }
 
 func snapshotZero(ctx context.Context, w *world) (figures, error) {
