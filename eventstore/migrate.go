@@ -50,7 +50,7 @@ func Migrations(schema string) ([]Migration, error) {
 	}
 	var out []Migration
 	for _, step := range line.Export(schema) {
-		out = append(out, Migration{Version: step.Version, Name: step.Name, SQL: step.SQL})
+		out = append(out, Migration(step))
 	}
 	return out, nil
 }

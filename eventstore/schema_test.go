@@ -3,7 +3,6 @@ package eventstore_test
 import (
 	"context"
 	"fmt"
-	"strings"
 	"testing"
 	"time"
 
@@ -15,6 +14,7 @@ import (
 	"github.com/sight-platform/hindsight/eventstore"
 	"github.com/sight-platform/hindsight/eventstore/eventstoretest"
 	"github.com/sight-platform/hindsight/internal/devdb"
+	"github.com/sight-platform/hindsight/internal/migrate/migratetest"
 )
 
 func TestMigrateRunsInManyProcessesAtOnce(t *testing.T) {
@@ -54,7 +54,7 @@ func TestExportedSQLGivesTheSameSchema(t *testing.T) {
 		_, err := conn.Conn().PgConn().Exec(t.Context(), m.SQL).ReadAll()
 		require.NoError(t, err)
 	}
-	require.Equal(t, describe(t, log.Pool, log.Schema()), describe(t, log.Pool, schema))
+	require.Equal(t, migratetest.Describe(t, log.Pool, log.Schema()), migratetest.Describe(t, log.Pool, schema))
 
 	exported, err := eventstore.New(log.Pool, eventstore.Config{Schema: schema, Codec: noteCodec(t)})
 	require.NoError(t, err)
@@ -64,31 +64,6 @@ func TestExportedSQLGivesTheSameSchema(t *testing.T) {
 	require.NoError(t, err)
 	_, err = eventstore.Migrations(`not a "name"`)
 	require.ErrorIs(t, err, eventstore.ErrInvalid)
-}
-
-// describe is everything the catalogs say of a schema, without its name.
-func describe(t *testing.T, pool *pgxpool.Pool, schema string) []string {
-	t.Helper()
-	rows, err := pool.Query(t.Context(), `
-SELECT format('%s %s %s', c.relkind, c.relname, coalesce(array_to_string(c.reloptions, ','), '')) FROM pg_class c WHERE c.relnamespace = to_regnamespace($1)
-UNION ALL SELECT format('column %s.%s %s %s %s %s', a.attrelid::regclass, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attcollation::regcollation, pg_get_expr(d.adbin, d.adrelid))
-  FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
- WHERE c.relnamespace = to_regnamespace($1) AND a.attnum > 0
-UNION ALL SELECT format('constraint %s %s', conname, pg_get_constraintdef(oid)) FROM pg_constraint WHERE connamespace = to_regnamespace($1)
-UNION ALL SELECT format('index %s', indexdef) FROM pg_indexes WHERE schemaname = $1
-UNION ALL SELECT format('function %s', pg_get_functiondef(oid)) FROM pg_proc WHERE pronamespace = to_regnamespace($1)
-UNION ALL SELECT format('trigger %s', pg_get_triggerdef(t.oid)) FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid WHERE c.relnamespace = to_regnamespace($1)
-UNION ALL SELECT format('comment %s %s', obj_description(c.oid), col_description(c.oid, a.attnum)) FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid WHERE c.relnamespace = to_regnamespace($1)
-UNION ALL SELECT format('migration %s', version) FROM `+pgx.Identifier{schema}.Sanitize()+`.migrations
-ORDER BY 1`, schema)
-	require.NoError(t, err)
-	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	require.NoError(t, err)
-	for i := range lines {
-		lines[i] = strings.ReplaceAll(lines[i], schema, "SCHEMA")
-	}
-	require.Greater(t, len(lines), 80)
-	return lines
 }
 
 func TestCheckSchemaTellsOlderFromNewer(t *testing.T) {
@@ -143,7 +118,7 @@ func TestMigrateFromAnEarlierVersion(t *testing.T) {
 	require.NoError(t, older.Migrate(ctx))
 	require.NoError(t, older.CheckSchema(ctx))
 	require.Len(t, eventstoretest.Collect(t, older.Stream(ctx, "a-1", 0)), 1)
-	require.Equal(t, describe(t, log.Pool, log.Schema()), describe(t, log.Pool, schema))
+	require.Equal(t, migratetest.Describe(t, log.Pool, log.Schema()), migratetest.Describe(t, log.Pool, schema))
 }
 
 // CheckSchema finds a sequence that would break guarantee 3.

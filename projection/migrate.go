@@ -57,7 +57,7 @@ func Migrations(schema string) ([]eventstore.Migration, error) {
 	}
 	var out []eventstore.Migration
 	for _, step := range line.Export(schema) {
-		out = append(out, eventstore.Migration{Version: step.Version, Name: step.Name, SQL: step.SQL})
+		out = append(out, eventstore.Migration(step))
 	}
 	return out, nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"net"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -14,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sight-platform/hindsight/eventstore"
+	"github.com/sight-platform/hindsight/internal/migrate/migratetest"
 	"github.com/sight-platform/hindsight/projection"
 )
 
@@ -40,7 +40,7 @@ func TestExportedSQLGivesTheSameSchema(t *testing.T) {
 			require.NoError(t, err)
 		}
 	}
-	require.Equal(t, describe(t, log.Pool, log.Schema()), describe(t, log.Pool, schema))
+	require.Equal(t, migratetest.Describe(t, log.Pool, log.Schema()), migratetest.Describe(t, log.Pool, schema))
 
 	exported := logOn(t, log.Pool, eventstore.Config{Schema: schema})
 	runner := newRunner(t, exported, quick(&tally{}))
@@ -49,31 +49,6 @@ func TestExportedSQLGivesTheSameSchema(t *testing.T) {
 	stop()
 	_, err = projection.Migrations(`not a "name"`)
 	require.ErrorIs(t, err, eventstore.ErrInvalid)
-}
-
-// describe is what the catalogs say of this package's part of a schema, without the schema's name.
-func describe(t *testing.T, pool *pgxpool.Pool, schema string) []string {
-	t.Helper()
-	rows, err := pool.Query(t.Context(), `
-WITH own AS (SELECT * FROM pg_class WHERE relnamespace = to_regnamespace($1) AND relname LIKE 'projection%')
-SELECT format('%s %s %s', relkind, relname, array_to_string(reloptions, ',')) FROM own
-UNION ALL SELECT format('column %s.%s %s %s %s %s %s', c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
-                        a.attcollation::regcollation, pg_get_expr(d.adbin, d.adrelid), col_description(c.oid, a.attnum))
-  FROM pg_attribute a JOIN own c ON c.oid = a.attrelid LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
- WHERE a.attnum > 0
-UNION ALL SELECT format('constraint %s %s', conname, pg_get_constraintdef(oid)) FROM pg_constraint WHERE conrelid IN (SELECT oid FROM own)
-UNION ALL SELECT format('index %s', pg_get_indexdef(indexrelid)) FROM pg_index WHERE indrelid IN (SELECT oid FROM own)
-UNION ALL SELECT format('function %s', pg_get_functiondef(oid)) FROM pg_proc WHERE pronamespace = to_regnamespace($1)
-UNION ALL SELECT format('migration %s %s', line, version) FROM `+pgx.Identifier{schema}.Sanitize()+`.migrations
-ORDER BY 1`, schema)
-	require.NoError(t, err)
-	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	require.NoError(t, err)
-	for i := range lines {
-		lines[i] = strings.ReplaceAll(lines[i], schema, "SCHEMA")
-	}
-	require.Greater(t, len(lines), 60)
-	return lines
 }
 
 // A process may start before its database: Run waits until it can be reached.

@@ -2,36 +2,18 @@ package snapshot_test
 
 import (
 	"context"
-	"strings"
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
 	"github.com/sight-platform/hindsight/eventstore"
 	"github.com/sight-platform/hindsight/eventstore/eventstoretest"
 	"github.com/sight-platform/hindsight/internal/devdb"
+	"github.com/sight-platform/hindsight/internal/migrate/migratetest"
 	"github.com/sight-platform/hindsight/snapshot"
 )
-
-// tablesOf is what this package has made in a schema, by the names of the columns, constraints and functions.
-func tablesOf(t testing.TB, log *eventstoretest.Log) []string {
-	t.Helper()
-	rows, err := log.Pool.Query(t.Context(), `
-SELECT format('%s.%s %s %s', table_name, column_name, data_type, is_nullable) FROM information_schema.columns
- WHERE table_schema = $1 AND (table_name LIKE 'snapshot%' OR table_name = 'moments')
-UNION ALL
-SELECT pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace = $1::regnamespace AND proname = 'moment_after' ORDER BY 1`, log.Schema())
-	require.NoError(t, err)
-	found, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	require.NoError(t, err)
-	for i := range found {
-		found[i] = strings.ReplaceAll(found[i], log.Schema(), "s")
-	}
-	return found
-}
 
 func TestMigrationsAreWhatMigrateRuns(t *testing.T) {
 	t.Parallel()
@@ -44,8 +26,7 @@ func TestMigrationsAreWhatMigrateRuns(t *testing.T) {
 		_, err := other.Pool.Exec(ctx, step.SQL)
 		require.NoError(t, err)
 	}
-	require.NotEmpty(t, tablesOf(t, one))
-	require.Equal(t, tablesOf(t, one), tablesOf(t, other))
+	require.Equal(t, migratetest.Describe(t, one.Pool, one.Schema()), migratetest.Describe(t, other.Pool, other.Schema()))
 	require.NoError(t, snapshot.Migrate(ctx, other.Store), "nothing to do")
 	_, err = snapshot.Migrations(`a"b`)
 	require.ErrorIs(t, err, eventstore.ErrInvalid)

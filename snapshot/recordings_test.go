@@ -5,7 +5,6 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"slices"
 	"testing"
 
@@ -33,18 +32,11 @@ func discussionFold() snapshot.Fold[*focusgroup.Discussion] {
 // is the fold from zero of the events that lie within it, and the snapshots that were left on the way shorten it.
 func TestAsOfOnRealRecordings(t *testing.T) {
 	t.Parallel()
-	files, err := filepath.Glob(filepath.Join(corpustest.Recordings(t), "*.ndjson.gz"))
-	require.NoError(t, err)
-	require.NotEmpty(t, files)
-	for _, path := range files {
-		t.Run(filepath.Base(path), func(t *testing.T) {
-			t.Parallel()
-			asOfOnRecording(t, path)
-		})
-	}
+	corpustest.EachRecording(t, asOfOnRecording)
 }
 
 func asOfOnRecording(t *testing.T, path string) {
+	t.Parallel()
 	file, err := os.Open(path)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, file.Close()) }()

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -171,44 +170,39 @@ func (r *failingReader) Read([]byte) (int, error) { return 0, r.err }
 // Every developer recording imports, reads back and exports; export, import, export gives the same bytes.
 func TestRealRecordings(t *testing.T) {
 	t.Parallel()
-	files, err := filepath.Glob(filepath.Join(corpustest.Recordings(t), "*.ndjson.gz"))
-	require.NoError(t, err)
-	require.NotEmpty(t, files)
-	for _, path := range files {
-		t.Run(filepath.Base(path), func(t *testing.T) {
-			t.Parallel()
-			file, err := os.Open(path)
-			require.NoError(t, err)
-			defer func() { require.NoError(t, file.Close()) }()
-			first, second := newLog(t), newLog(t)
-			started := time.Now()
-			imported, err := focusgroup.Import(t.Context(), first.Store, corpus.Read(file))
-			require.NoError(t, err)
-			took := time.Since(started)
-			once := export(t, first)
-			require.Equal(t, imported.Events, bytes.Count(once, []byte("\n")))
-			again, err := focusgroup.Import(t.Context(), second.Store, focusgroup.ReadRecording(bytes.NewReader(once)))
-			require.NoError(t, err)
-			require.Equal(t, imported.Events, again.Events)
-			require.True(t, bytes.Equal(once, export(t, second)), "export, import, export")
+	corpustest.EachRecording(t, func(t *testing.T, path string) {
+		t.Parallel()
+		file, err := os.Open(path)
+		require.NoError(t, err)
+		defer func() { require.NoError(t, file.Close()) }()
+		first, second := newLog(t), newLog(t)
+		started := time.Now()
+		imported, err := focusgroup.Import(t.Context(), first.Store, corpus.Read(file))
+		require.NoError(t, err)
+		took := time.Since(started)
+		once := export(t, first)
+		require.Equal(t, imported.Events, bytes.Count(once, []byte("\n")))
+		again, err := focusgroup.Import(t.Context(), second.Store, focusgroup.ReadRecording(bytes.NewReader(once)))
+		require.NoError(t, err)
+		require.Equal(t, imported.Events, again.Events)
+		require.True(t, bytes.Equal(once, export(t, second)), "export, import, export")
 
-			streams := map[eventstore.StreamID]int{}
-			for event, err := range first.All(t.Context(), 0, eventstore.Filter{}) {
-				require.NoError(t, err)
-				streams[event.StreamID]++
-			}
-			require.Len(t, streams, imported.Streams)
-			for id, events := range streams {
-				d, err := focusgroup.Load(t.Context(), first.Store, id)
-				require.NoError(t, err)
-				require.EqualValues(t, events, d.Version)
-				require.Equal(t, focusgroup.StatusEnded, d.Status)
-				require.Equal(t, events-2, len(d.TurnOrder))
-				require.Equal(t, events-2, d.Responses+d.Followups)
-			}
-			t.Logf("%d events of %d discussions imported in %.1f s", imported.Events, imported.Streams, took.Seconds())
-		})
-	}
+		streams := map[eventstore.StreamID]int{}
+		for event, err := range first.All(t.Context(), 0, eventstore.Filter{}) {
+			require.NoError(t, err)
+			streams[event.StreamID]++
+		}
+		require.Len(t, streams, imported.Streams)
+		for id, events := range streams {
+			d, err := focusgroup.Load(t.Context(), first.Store, id)
+			require.NoError(t, err)
+			require.EqualValues(t, events, d.Version)
+			require.Equal(t, focusgroup.StatusEnded, d.Status)
+			require.Equal(t, events-2, len(d.TurnOrder))
+			require.Equal(t, events-2, d.Responses+d.Followups)
+		}
+		t.Logf("%d events of %d discussions imported in %.1f s", imported.Events, imported.Streams, took.Seconds())
+	})
 }
 
 // FuzzReadRecording: any bytes give lines or one error at the end; every line that is read survives being written and

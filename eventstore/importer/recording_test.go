@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -121,26 +120,21 @@ func TestRecordingLinesThatAreRefused(t *testing.T) {
 // as nothing new.
 func TestRecordingsOfTheCorpus(t *testing.T) {
 	t.Parallel()
-	files, err := filepath.Glob(filepath.Join(corpustest.Recordings(t), "*.ndjson.gz"))
-	require.NoError(t, err)
-	require.NotEmpty(t, files)
-	for _, path := range files {
-		t.Run(filepath.Base(path), func(t *testing.T) {
-			file, err := os.Open(path)
+	corpustest.EachRecording(t, func(t *testing.T, path string) {
+		file, err := os.Open(path)
+		require.NoError(t, err)
+		defer func() { require.NoError(t, file.Close()) }()
+		first, second := focusgroupLog(t), focusgroupLog(t)
+		report, err := importer.FromRecording(testContext(t), first.Store, corpus.Read(file), importer.RecordingConfig{})
+		require.NoError(t, err)
+		recording := export(t, first)
+		require.EqualValues(t, report.Events, strings.Count(recording, "\n"))
+		for log, want := range map[*eventstoretest.Log]eventstore.ImportCounts{first: {Existing: report.Events}, second: {Events: report.Events}} {
+			again, err := importer.FromRecording(testContext(t), log.Store, focusgroup.ReadRecording(strings.NewReader(recording)), importer.RecordingConfig{})
 			require.NoError(t, err)
-			defer func() { require.NoError(t, file.Close()) }()
-			first, second := focusgroupLog(t), focusgroupLog(t)
-			report, err := importer.FromRecording(testContext(t), first.Store, corpus.Read(file), importer.RecordingConfig{})
-			require.NoError(t, err)
-			recording := export(t, first)
-			require.EqualValues(t, report.Events, strings.Count(recording, "\n"))
-			for log, want := range map[*eventstoretest.Log]eventstore.ImportCounts{first: {Existing: report.Events}, second: {Events: report.Events}} {
-				again, err := importer.FromRecording(testContext(t), log.Store, focusgroup.ReadRecording(strings.NewReader(recording)), importer.RecordingConfig{})
-				require.NoError(t, err)
-				require.Equal(t, want, again.ImportCounts)
-				require.True(t, recording == export(t, log), "byte for byte")
-			}
-			t.Logf("%d events", report.Events)
-		})
-	}
+			require.Equal(t, want, again.ImportCounts)
+			require.True(t, recording == export(t, log), "byte for byte")
+		}
+		t.Logf("%d events", report.Events)
+	})
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sight-platform/hindsight/examples/internal/browser"
+	"github.com/sight-platform/hindsight/examples/internal/command"
 )
 
 // drawn is what somebody sees of a chart, in pixels.
@@ -29,7 +30,7 @@ const look = `[...document.querySelectorAll("section svg")].map((svg) => {
 func TestPageInABrowser(t *testing.T) {
 	t.Parallel()
 	ctx := browser.Open(t)
-	weeks := newLog(t, demoRecordings()...)
+	weeks := newLog(t, command.Recordings()...)
 	appendWeeks(t, weeks)
 	path, _ := pageOf(t, weeks)
 	for _, width := range []int64{1280, 400} {

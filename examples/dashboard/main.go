@@ -11,45 +11,25 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
-	"runtime"
-	"syscall"
 
 	"github.com/sight-platform/hindsight/eventstore"
 	"github.com/sight-platform/hindsight/eventstore/eventstoretest"
 	"github.com/sight-platform/hindsight/eventstore/focusgroup"
+	"github.com/sight-platform/hindsight/examples/internal/command"
 	"github.com/sight-platform/hindsight/internal/corpus"
 )
 
 func main() {
 	path := flag.String("out", "dashboard.html", "write the page to this file")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the process at once
-	err := run(ctx, *path, flag.Args(), os.Stdout)
-	interrupted := err != nil && ctx.Err() != nil
-	stop()
-	switch {
-	case interrupted:
-		os.Exit(130)
-	case err != nil:
-		fmt.Fprintln(os.Stderr, "dashboard:", err)
-		os.Exit(1)
-	}
-}
-
-// demoRecordings are the demo's, wherever the program is run from.
-func demoRecordings() []string {
-	_, file, _, _ := runtime.Caller(0)
-	folder := filepath.Join(filepath.Dir(file), "..", "demo", "recordings")
-	return []string{filepath.Join(folder, "checkout-en.ndjson"), filepath.Join(folder, "opakowania-pl.ndjson")}
+	command.Main("dashboard", func(ctx context.Context) error { return run(ctx, *path, flag.Args(), os.Stdout) })
 }
 
 // run is the whole program. The log that it makes is gone when it returns.
 func run(ctx context.Context, path string, recordings []string, out io.Writer) (err error) {
 	if len(recordings) == 0 {
-		recordings = demoRecordings()
+		recordings = command.Recordings()
 	}
 	for _, recording := range recordings { // before the database: what is mistyped is told at once
 		if _, err := os.Stat(recording); err != nil {

@@ -18,6 +18,7 @@ import (
 	"github.com/sight-platform/hindsight/eventstore"
 	"github.com/sight-platform/hindsight/eventstore/eventstoretest"
 	"github.com/sight-platform/hindsight/eventstore/focusgroup"
+	"github.com/sight-platform/hindsight/examples/internal/command"
 	"github.com/sight-platform/hindsight/internal/corpus/corpustest"
 )
 
@@ -78,7 +79,7 @@ func TestNumbersAreThoseOfTheLog(t *testing.T) {
 	t.Parallel()
 	t.Run("bundled and weeks", func(t *testing.T) {
 		t.Parallel()
-		log := newLog(t, demoRecordings()...)
+		log := newLog(t, command.Recordings()...)
 		appendWeeks(t, log)
 		_, page := pageOf(t, log)
 		requireNumbers(t, page, count(t, log))
@@ -197,7 +198,7 @@ func hostileLog(t *testing.T) *eventstoretest.Log {
 // The page asks for nothing else, and what people wrote stays text, in tables and in charts.
 func TestPageIsSelfContainedAndShowsTextAsText(t *testing.T) {
 	t.Parallel()
-	for name, log := range map[string]*eventstoretest.Log{"bundled": newLog(t, demoRecordings()...), "hostile": hostileLog(t)} {
+	for name, log := range map[string]*eventstoretest.Log{"bundled": newLog(t, command.Recordings()...), "hostile": hostileLog(t)} {
 		_, page := pageOf(t, log)
 		for _, namespace := range []string{"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"} {
 			page = strings.ReplaceAll(page, `="`+namespace+`"`, "")
@@ -215,7 +216,7 @@ func TestPageIsSelfContainedAndShowsTextAsText(t *testing.T) {
 // What page.css says of colours is of those that the charts are drawn in.
 func TestStyleKnowsTheChartsColours(t *testing.T) {
 	t.Parallel()
-	log := newLog(t, demoRecordings()...)
+	log := newLog(t, command.Recordings()...)
 	appendWeeks(t, log)
 	_, page := pageOf(t, log)
 	_, charts, found := strings.Cut(page, "</style>")

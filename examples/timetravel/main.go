@@ -12,16 +12,13 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"path/filepath"
-	"runtime"
-	"syscall"
 
 	"golang.org/x/term"
 
 	"github.com/sight-platform/hindsight/eventstore"
 	"github.com/sight-platform/hindsight/eventstore/eventstoretest"
 	"github.com/sight-platform/hindsight/eventstore/focusgroup"
+	"github.com/sight-platform/hindsight/examples/internal/command"
 )
 
 // options are the program's flags.
@@ -34,7 +31,7 @@ type options struct {
 
 func main() {
 	var o options
-	flag.StringVar(&o.recording, "recording", demoRecording(), "a recording, or a file of the corpus, gzipped or not")
+	flag.StringVar(&o.recording, "recording", command.Recordings()[0], "a recording, or a file of the corpus, gzipped or not")
 	flag.StringVar(&o.discussion, "discussion", "", "the id of a discussion in it (default: the longest)")
 	flag.StringVar(&o.html, "html", "", "write the discussion as one page to this file")
 	flag.Float64Var(&o.speed, "speed", 1, "how much faster than the discussion the space key plays it")
@@ -43,24 +40,7 @@ func main() {
 		fmt.Fprintf(os.Stderr, "timetravel: unexpected argument %q; a file is given with -recording\n", flag.Arg(0))
 		os.Exit(2)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the process at once
-	err := run(ctx, o, os.Stdin, os.Stdout)
-	interrupted := err != nil && ctx.Err() != nil
-	stop()
-	switch {
-	case interrupted:
-		os.Exit(130)
-	case err != nil:
-		fmt.Fprintln(os.Stderr, "timetravel:", err)
-		os.Exit(1)
-	}
-}
-
-// demoRecording is the demo's English one, wherever the program is run from.
-func demoRecording() string {
-	_, file, _, _ := runtime.Caller(0)
-	return filepath.Join(filepath.Dir(file), "..", "demo", "recordings", "checkout-en.ndjson")
+	command.Main("timetravel", func(ctx context.Context) error { return run(ctx, o, os.Stdin, os.Stdout) })
 }
 
 // run is the whole program. The log that it makes is gone when it returns.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/sight-platform/hindsight/examples/internal/command"
 	"github.com/sight-platform/hindsight/snapshot/replay"
 )
 
@@ -27,7 +28,7 @@ func typing(t *testing.T, o options, lines ...string) string {
 
 func TestCommands(t *testing.T) {
 	t.Parallel()
-	o := options{recording: demoRecording(), speed: 1}
+	o := options{recording: command.Recordings()[0], speed: 1}
 	require.Equal(t, `“One-page checkout for an outdoor shop”, 14 October 2026 09:00 UTC, 39 events in 9m16s
 nothing yet
 1 of 39  +0s  09:00:00  discussion_started
@@ -84,7 +85,7 @@ func TestREADME(t *testing.T) {
 	readme, err := os.ReadFile("../../README.md")
 	require.NoError(t, err)
 	require.Contains(t, string(readme), `printf 'goto 4\nstate\n' | go run ./timetravel`)
-	require.Contains(t, string(readme), typing(t, options{recording: demoRecording()}, "goto 4", "state"))
+	require.Contains(t, string(readme), typing(t, options{recording: command.Recordings()[0]}, "goto 4", "state"))
 }
 
 func TestWhatIsWrong(t *testing.T) {
@@ -94,9 +95,9 @@ func TestWhatIsWrong(t *testing.T) {
 	for want, o := range map[string]options{
 		"opening the recording": {recording: "nowhere.ndjson"},
 		"holds no discussion":   {recording: empty},
-		`no discussion "discussion-x"; its longest is discussion-01a139a3`: {recording: demoRecording(), discussion: "discussion-x"},
-		"Config.Speed":     {recording: demoRecording(), speed: -1},
-		"writing the page": {recording: demoRecording(), html: t.TempDir()},
+		`no discussion "discussion-x"; its longest is discussion-01a139a3`: {recording: command.Recordings()[0], discussion: "discussion-x"},
+		"Config.Speed":     {recording: command.Recordings()[0], speed: -1},
+		"writing the page": {recording: command.Recordings()[0], html: t.TempDir()},
 	} {
 		require.ErrorContains(t, run(t.Context(), o, strings.NewReader(""), io.Discard), want)
 	}
@@ -107,7 +108,7 @@ func TestWhatIsWrong(t *testing.T) {
 		_, _ = io.WriteString(typed, "next\n")
 		cancel()
 	}()
-	require.ErrorIs(t, run(ctx, options{recording: demoRecording()}, in, io.Discard), context.Canceled, "waiting for a command")
+	require.ErrorIs(t, run(ctx, options{recording: command.Recordings()[0]}, in, io.Discard), context.Canceled, "waiting for a command")
 }
 
 // screen keeps frames, and says when one holds what is waited for.
@@ -128,7 +129,7 @@ func (s *screen) Write(frame []byte) (int, error) {
 
 func demoSession(t *testing.T, speed float64) *session {
 	t.Helper()
-	d := imported(t, demoRecording())
+	d := imported(t, command.Recordings()[0])
 	s, err := openSession(t.Context(), d.log.Store, d.id, speed)
 	require.NoError(t, err)
 	return s

@@ -21,6 +21,7 @@ import (
 	"github.com/sight-platform/hindsight/eventstore/eventstoretest"
 	"github.com/sight-platform/hindsight/eventstore/focusgroup"
 	"github.com/sight-platform/hindsight/examples/internal/browser"
+	"github.com/sight-platform/hindsight/examples/internal/command"
 	"github.com/sight-platform/hindsight/internal/corpus/corpustest"
 	"github.com/sight-platform/hindsight/snapshot"
 )
@@ -104,7 +105,7 @@ func hostileDiscussion(t *testing.T) discussion {
 // The page asks for nothing else, and what people wrote stays text.
 func TestPageIsSelfContained(t *testing.T) {
 	t.Parallel()
-	for name, d := range map[string]discussion{"bundled": imported(t, demoRecording()), "hostile": hostileDiscussion(t)} {
+	for name, d := range map[string]discussion{"bundled": imported(t, command.Recordings()[0]), "hostile": hostileDiscussion(t)} {
 		page, err := os.ReadFile(d.page(t))
 		require.NoError(t, err)
 		require.NotRegexp(t, regexp.MustCompile(`(?i)(src|href|action)\s*=|url\(|@import|https?:|<link|<iframe`), string(page), name)
@@ -189,7 +190,7 @@ func TestPageInABrowser(t *testing.T) {
 	t.Parallel()
 	ctx := browser.Open(t)
 	t.Run("bundled", func(t *testing.T) {
-		d := imported(t, demoRecording())
+		d := imported(t, command.Recordings()[0])
 		page := browser.Tab(t, ctx, d.page(t), 1280, 1000)
 		seen := see(t, page)
 		require.Equal(t, [3]int{6, 5, 37}, [3]int{seen.Lanes, seen.Bands, seen.Bars})
@@ -230,7 +231,7 @@ func TestPageInABrowser(t *testing.T) {
 // The arrow keys go one event on or back: on the slider by the browser, elsewhere by the page.
 func TestPageGoesByKeysAndClicks(t *testing.T) {
 	t.Parallel()
-	d := imported(t, demoRecording())
+	d := imported(t, command.Recordings()[0])
 	page := browser.Tab(t, browser.Open(t), d.page(t), 1280, 1000)
 	right, left := chromedp.KeyEvent(kb.ArrowRight), chromedp.KeyEvent(kb.ArrowLeft)
 	d.requireShown(t, page, 1)

@@ -18,6 +18,19 @@ func replayBenchmarks() []benchmark {
 	}
 }
 
+// rawStore is a store without a codec, with a pool of its own.
+func rawStore(ctx context.Context, w *world, t *twin) (store *eventstore.Store, closePool func(), err error) {
+	pool, err := w.pool(ctx, 2)
+	if err != nil {
+		return nil, nil, err
+	}
+	if store, err = t.store(pool, nil); err != nil {
+		pool.Close()
+		return nil, nil, err
+	}
+	return store, pool.Close, nil
+}
+
 // stateless is a player of events alone.
 type stateless = replay.Config[struct{}]
 
@@ -27,15 +40,11 @@ func replayMax(ctx context.Context, w *world) (figures, error) {
 	if err != nil {
 		return figures{}, err
 	}
-	pool, err := w.pool(ctx, 2)
+	store, closePool, err := rawStore(ctx, w, log.twin)
 	if err != nil {
 		return figures{}, err
 	}
-	defer pool.Close()
-	store, err := log.store(pool, nil)
-	if err != nil {
-		return figures{}, err
-	}
+	defer closePool()
 	ours := func(ctx context.Context) (float64, error) {
 		player, err := replay.Open(ctx, store, stateless{}, log.streams...)
 		if err != nil {
@@ -69,15 +78,11 @@ func replayLate(speed float64) measurement {
 		if err != nil {
 			return figures{}, err
 		}
-		pool, err := w.pool(ctx, 2)
+		store, closePool, err := rawStore(ctx, w, t)
 		if err != nil {
 			return figures{}, err
 		}
-		defer pool.Close()
-		store, err := t.store(pool, nil)
-		if err != nil {
-			return figures{}, err
-		}
+		defer closePool()
 		due := pacedTimes(w, speed)
 		if err := appendPaced(ctx, store, due, speed); err != nil {
 			return figures{}, err

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -15,8 +13,6 @@ import (
 
 	"github.com/sight-platform/hindsight/eventstore"
 	"github.com/sight-platform/hindsight/eventstore/focusgroup"
-	"github.com/sight-platform/hindsight/internal/corpus"
-	"github.com/sight-platform/hindsight/internal/corpus/corpustest"
 	"github.com/sight-platform/hindsight/projection"
 	"github.com/sight-platform/hindsight/projection/analytics"
 )
@@ -108,12 +104,8 @@ func TestTheWindowOfCompleteness(t *testing.T) {
 // Its projects and users have no events of their own: they stay placeholders, which is a warning.
 func TestChecksOfARealRecording(t *testing.T) {
 	t.Parallel()
-	file, err := os.Open(filepath.Join(corpustest.Recordings(t), "qmsum_committee_val.ndjson.gz"))
-	require.NoError(t, err)
-	defer func() { require.NoError(t, file.Close()) }()
 	log := newLog(t)
-	_, err = focusgroup.Import(t.Context(), log.Store, corpus.Read(file))
-	require.NoError(t, err)
+	importCorpus(t, log, "qmsum_committee_val.ndjson.gz")
 	report := checked(t, builtStar(t, log, analytics.Config{}))
 	require.True(t, report.OK(), report)
 	require.Positive(t, resultOf(t, report, "fact_discussion_turns.completeness").Total)

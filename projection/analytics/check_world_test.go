@@ -1,7 +1,6 @@
 package analytics_test
 
 import (
-	"context"
 	"fmt"
 	"testing"
 	"time"
@@ -12,7 +11,6 @@ import (
 	"github.com/sight-platform/hindsight/eventstore"
 	"github.com/sight-platform/hindsight/eventstore/eventstoretest"
 	"github.com/sight-platform/hindsight/eventstore/focusgroup"
-	"github.com/sight-platform/hindsight/projection"
 	"github.com/sight-platform/hindsight/projection/analytics"
 )
 
@@ -121,24 +119,6 @@ func builtStar(t testing.TB, log *eventstoretest.Log, config analytics.Config) *
 	_, err = star.Refresh(t.Context())
 	require.NoError(t, err)
 	return star
-}
-
-// runUntilSettled runs a star until it has come to the end of the log.
-func runUntilSettled(t testing.TB, log *eventstoretest.Log, star *analytics.Star) {
-	t.Helper()
-	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
-	defer stop()
-	runner, err := projection.New(log.Store, projection.Config{Projections: []projection.Projection{star}, Retries: 1, RetryAfter: 10 * time.Millisecond})
-	require.NoError(t, err)
-	running, leave := context.WithCancel(ctx)
-	defer leave()
-	ended := make(chan error, 1)
-	go func() { ended <- runner.Run(running) }()
-	settled, err := log.Settled(ctx)
-	require.NoError(t, err)
-	require.NoError(t, runner.WaitFor(ctx, "analytics", settled))
-	leave()
-	require.NoError(t, <-ended)
 }
 
 // tamper changes the tables behind the constraints' back.

@@ -16,30 +16,38 @@ import (
 	"github.com/sight-platform/hindsight/projection/analytics"
 )
 
-// Where the database has pgvector, personas have embeddings by a function of the user's, the newest that it made; an error that
-// passes is tried again.
-func TestEmbeddingsOfPersonas(t *testing.T) {
-	t.Parallel()
+// logOfItsOwn is a log on a server of its own, whose database is prepared by a statement.
+func logOfItsOwn(t *testing.T, prepare string) *eventstoretest.Log {
+	t.Helper()
 	ctx, stop := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer stop()
 	server, err := devdb.StartCluster(ctx, nil)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, server.Close()) })
 	pool := eventstoretest.Pool(t, server.URL())
-	_, err = pool.Exec(ctx, `CREATE SCHEMA extensions; CREATE EXTENSION vector SCHEMA extensions`)
+	_, err = pool.Exec(ctx, prepare)
 	require.NoError(t, err)
 	store, err := eventstore.New(pool, eventstore.Config{Codec: focusgroup.Codec()})
 	require.NoError(t, err)
 	require.NoError(t, store.Migrate(ctx))
+	return &eventstoretest.Log{Store: store, Pool: pool}
+}
+
+// Where the database has pgvector, personas have embeddings by a function of the user's, the newest that it made; an error that
+// passes is tried again.
+func TestEmbeddingsOfPersonas(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	log := logOfItsOwn(t, `CREATE SCHEMA extensions; CREATE EXTENSION vector SCHEMA extensions`)
 	for _, e := range []any{
 		focusgroup.PersonaCreated{PersonaID: "ann", Name: "Ann", Attributes: focusgroup.Attributes{Age: 30}},
 		focusgroup.PersonaEdited{PersonaID: "ann", Name: "Ann", Attributes: focusgroup.Attributes{Age: 31}},
 		focusgroup.PersonaEdited{PersonaID: "ann", Name: "no embedding"},
 	} {
-		_, err := store.Append(ctx, focusgroup.PersonaStream("ann"), eventstore.Any, e)
+		_, err := log.Append(ctx, focusgroup.PersonaStream("ann"), eventstore.Any, e)
 		require.NoError(t, err)
 	}
-	_, err = store.Append(ctx, focusgroup.PersonaStream("bo"), eventstore.Any, focusgroup.PersonaCreated{PersonaID: "bo", Name: "no embedding"})
+	_, err := log.Append(ctx, focusgroup.PersonaStream("bo"), eventstore.Any, focusgroup.PersonaCreated{PersonaID: "bo", Name: "no embedding"})
 	require.NoError(t, err)
 	failed := false
 	config := analytics.Config{Embedding: func(_ context.Context, e eventstore.Recorded) ([]float32, error) {
@@ -59,10 +67,10 @@ func TestEmbeddingsOfPersonas(t *testing.T) {
 		}
 		return vector, nil
 	}}
-	build(t, &eventstoretest.Log{Store: store, Pool: pool}, config)
+	build(t, log, config)
 	var anns float64
 	var bo bool
-	require.NoError(t, pool.QueryRow(ctx, `
+	require.NoError(t, log.Pool.QueryRow(ctx, `
 SELECT (SELECT (embedding::extensions.vector::real[])[1] FROM hindsight.dim_personas WHERE persona_id = 'ann'),
        (SELECT embedding IS NULL FROM hindsight.dim_personas WHERE persona_id = 'bo')`).Scan(&anns, &bo))
 	require.EqualValues(t, 31, anns)
@@ -72,12 +80,7 @@ SELECT (SELECT (embedding::extensions.vector::real[])[1] FROM hindsight.dim_pers
 // Without pgvector there is no such column, and nobody is asked.
 func TestNoEmbeddingsWithoutPgvector(t *testing.T) {
 	t.Parallel()
-	log := newLog(t)
-	var there bool
-	require.NoError(t, log.Pool.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'vector')`).Scan(&there))
-	if there {
-		t.Skip("the database that was given for tests has pgvector")
-	}
+	log := logOfItsOwn(t, `SELECT 1`)
 	_, err := log.Append(t.Context(), focusgroup.PersonaStream("ann"), eventstore.NoStream, focusgroup.PersonaCreated{PersonaID: "ann"})
 	require.NoError(t, err)
 	build(t, log, analytics.Config{Embedding: func(context.Context, eventstore.Recorded) ([]float32, error) {

@@ -2,6 +2,8 @@ package analytics_test
 
 import (
 	"context"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -10,6 +12,8 @@ import (
 	"github.com/sight-platform/hindsight/eventstore"
 	"github.com/sight-platform/hindsight/eventstore/eventstoretest"
 	"github.com/sight-platform/hindsight/eventstore/focusgroup"
+	"github.com/sight-platform/hindsight/internal/corpus"
+	"github.com/sight-platform/hindsight/internal/corpus/corpustest"
 	"github.com/sight-platform/hindsight/projection"
 	"github.com/sight-platform/hindsight/projection/analytics"
 )
@@ -19,17 +23,33 @@ func newLog(t testing.TB) *eventstoretest.Log {
 	return eventstoretest.New(t, eventstore.Config{Codec: focusgroup.Codec()})
 }
 
-// build runs a star over all that the log holds.
+// build runs a new star over all that the log holds.
 func build(t testing.TB, log *eventstoretest.Log, config analytics.Config) {
+	t.Helper()
+	star, err := analytics.New(log.Store, config)
+	require.NoError(t, err)
+	advance(t, log, star)
+}
+
+// advance runs a star over what is new in the log, of which nothing is parked, and stops it.
+func advance(t testing.TB, log *eventstoretest.Log, star *analytics.Star) {
+	t.Helper()
+	runner := runUntilSettled(t, log, star)
+	parked, err := runner.Parked(t.Context(), "analytics", 10)
+	require.NoError(t, err)
+	require.Empty(t, parked)
+}
+
+// runUntilSettled runs a star until it has come to the end of the log, and stops it.
+func runUntilSettled(t testing.TB, log *eventstoretest.Log, star *analytics.Star) *projection.Runner {
 	t.Helper()
 	ctx, stop := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer stop()
-	star, err := analytics.New(log.Store, config)
-	require.NoError(t, err)
-	runner, err := projection.New(log.Store, projection.Config{Projections: []projection.Projection{star}})
+	runner, err := projection.New(log.Store, projection.Config{Projections: []projection.Projection{star}, Retries: 1, RetryAfter: 10 * time.Millisecond})
 	require.NoError(t, err)
 	require.NoError(t, runner.Migrate(ctx))
 	running, leave := context.WithCancel(ctx)
+	defer leave()
 	ended := make(chan error, 1)
 	go func() { ended <- runner.Run(running) }()
 	settled, err := log.Settled(ctx)
@@ -37,7 +57,15 @@ func build(t testing.TB, log *eventstoretest.Log, config analytics.Config) {
 	require.NoError(t, runner.WaitFor(ctx, "analytics", settled))
 	leave()
 	require.NoError(t, <-ended)
-	parked, err := runner.Parked(ctx, "analytics", 10)
+	return runner
+}
+
+// importCorpus imports a file of the corpus.
+func importCorpus(t testing.TB, log *eventstoretest.Log, name string) {
+	t.Helper()
+	file, err := os.Open(filepath.Join(corpustest.Recordings(t), name))
 	require.NoError(t, err)
-	require.Empty(t, parked)
+	defer func() { require.NoError(t, file.Close()) }()
+	_, err = focusgroup.Import(t.Context(), log.Store, corpus.Read(file))
+	require.NoError(t, err)
 }

@@ -2,7 +2,6 @@ package analytics_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -15,7 +14,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sight-platform/hindsight/eventstore/eventstoretest"
-	"github.com/sight-platform/hindsight/projection"
 	"github.com/sight-platform/hindsight/projection/analytics"
 )
 
@@ -34,27 +32,6 @@ func keys() map[string][]string {
 		"weekly_retention_cohorts": {"project_id", "member", "cohort_week", "week_n"},
 		"persona_diversity":        {"project_id", "attribute", "value"}, "persona_evenness": {"project_id", "attribute"},
 	}
-}
-
-// advance runs the star over what is new in the log, and stops it.
-func advance(t testing.TB, log *eventstoretest.Log, star *analytics.Star) {
-	t.Helper()
-	ctx, stop := context.WithTimeout(t.Context(), 2*time.Minute)
-	defer stop()
-	runner, err := projection.New(log.Store, projection.Config{Projections: []projection.Projection{star}})
-	require.NoError(t, err)
-	require.NoError(t, runner.Migrate(ctx))
-	running, leave := context.WithCancel(ctx)
-	ended := make(chan error, 1)
-	go func() { ended <- runner.Run(running) }()
-	settled, err := log.Settled(ctx)
-	require.NoError(t, err)
-	require.NoError(t, runner.WaitFor(ctx, "analytics", settled))
-	leave()
-	require.NoError(t, <-ended)
-	parked, err := runner.Parked(ctx, "analytics", 10)
-	require.NoError(t, err)
-	require.Empty(t, parked)
 }
 
 // requireOracle refreshes the aggregates, and asks that all tables hold what the oracle computes from the log.

@@ -2,17 +2,12 @@ package analytics_test
 
 import (
 	"iter"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/sight-platform/hindsight/eventstore"
-	"github.com/sight-platform/hindsight/eventstore/focusgroup"
-	"github.com/sight-platform/hindsight/internal/corpus"
-	"github.com/sight-platform/hindsight/internal/corpus/corpustest"
 	"github.com/sight-platform/hindsight/internal/synthetic"
 	"github.com/sight-platform/hindsight/projection"
 	"github.com/sight-platform/hindsight/projection/analytics"
@@ -70,12 +65,8 @@ func TestTheStarOfARealRecordingEqualsTheOracle(t *testing.T) {
 	for zone := range zones() {
 		t.Run(zone, func(t *testing.T) {
 			t.Parallel()
-			file, err := os.Open(filepath.Join(corpustest.Recordings(t), "qmsum_committee_val.ndjson.gz"))
-			require.NoError(t, err)
-			defer func() { require.NoError(t, file.Close()) }()
 			log := newLog(t)
-			_, err = focusgroup.Import(t.Context(), log.Store, corpus.Read(file))
-			require.NoError(t, err)
+			importCorpus(t, log, "qmsum_committee_val.ndjson.gz")
 			star, err := analytics.New(log.Store, analytics.Config{TimeZone: zone})
 			require.NoError(t, err)
 			advance(t, log, star)

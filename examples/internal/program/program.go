@@ -6,8 +6,6 @@ import (
 	"os/exec"
 	"testing"
 
-	"github.com/stretchr/testify/require"
-
 	"github.com/sight-platform/hindsight/internal/devdb"
 )
 
@@ -15,11 +13,19 @@ import (
 func Output(t *testing.T) string {
 	t.Helper()
 	cluster, err := devdb.StartCluster(t.Context(), nil)
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, cluster.Close()) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := cluster.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	program := exec.CommandContext(t.Context(), "go", "run", ".")
 	program.Env = append(os.Environ(), "DATABASE_URL="+cluster.URL())
 	output, err := program.CombinedOutput()
-	require.NoError(t, err, string(output))
+	if err != nil {
+		t.Fatalf("%v\n%s", err, output)
+	}
 	return string(output)
 }

@@ -17,3 +17,15 @@ func Recordings(tb testing.TB) string {
 	}
 	return filepath.Join(folder, "recordings")
 }
+
+// EachRecording runs a test on each of the recordings.
+func EachRecording(t *testing.T, test func(t *testing.T, path string)) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(Recordings(t), "*.ndjson.gz"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no recordings in %s: %v", Recordings(t), err)
+	}
+	for _, path := range files {
+		t.Run(filepath.Base(path), func(t *testing.T) { test(t, path) })
+	}
+}
