@@ -75,17 +75,15 @@ func main() {
 
 	runner, err := projection.New(store, projection.Config{Projections: []projection.Projection{none{}}, Hooks: observed})
 	check(err)
-	go func() { check(runner.Run(ctx)) }()
+	running, leave := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- runner.Run(running) }()
 	check(runner.WaitFor(ctx, "none", receipt.Position()))
+	leave()
+	check(<-ended) // the hook is called after the commit that WaitFor sees, and before Run returns
 
 	var gathered metricdata.ResourceMetrics
-	for { // the hook is called after the commit that WaitFor sees
-		check(reader.Collect(ctx, &gathered))
-		if len(gathered.ScopeMetrics) > 0 {
-			break
-		}
-		time.Sleep(time.Millisecond)
-	}
+	check(reader.Collect(ctx, &gathered))
 	for _, m := range gathered.ScopeMetrics[0].Metrics {
 		if sum, ok := m.Data.(metricdata.Sum[int64]); ok {
 			fmt.Println(m.Name, sum.DataPoints[0].Value)
