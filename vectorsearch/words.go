@@ -1,0 +1,164 @@
+package vectorsearch
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// BM25's parameters: how soon more of a word counts less, and how much long passages are held back.
+const (
+	bm25K1 = 1.2
+	bm25B  = 0.75
+)
+
+// matching returns up to fetch candidates by BM25 over exactly what passes the filters: a filtered or earlier search ranks as one
+// in a log that holds nothing else.
+func (x *Index) matching(ctx context.Context, q Query, s *scope, fetch int, answer *Answer) ([]candidate, error) {
+	if len(s.discussed) == 0 {
+		return nil, nil
+	}
+	sql, a, err := x.wordsSQL(ctx, q, s, fetch)
+	if err != nil {
+		return nil, err
+	}
+	batch := &pgx.Batch{}
+	batch.Queue(`SELECT set_config('jit', 'off', true)`)
+	batch.Queue(sql, a...)
+	results := x.store.Pool().SendBatch(ctx, batch)
+	defer func() { _ = results.Close() }()
+	if _, err := results.Exec(); err != nil {
+		return nil, err
+	}
+	rows, err := results.Query()
+	if err != nil {
+		return nil, fmt.Errorf("searching by words: %w", err)
+	}
+	var found []candidate
+	var c candidate
+	var seen int
+	_, err = pgx.ForEachRow(rows, []any{(*int64)(&c.position), &c.chunk, &c.recordedAt, (*string)(&c.stream), &c.score, &seen}, func() error {
+		score := c.score
+		c.words = &score
+		found = append(found, c)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("searching by words: %w", err)
+	}
+	answer.Candidates += seen
+	return found, nil
+}
+
+// languagesOf are those that the query's words may be in.
+func languagesOf(q Query, s *scope) []string {
+	if q.Language != "" {
+		return []string{baseLanguage(q.Language)}
+	}
+	if len(q.Filter.Languages) > 0 {
+		return q.Filter.Languages
+	}
+	var languages []string
+	for _, l := range s.discussed {
+		languages = append(languages, l.languages...)
+	}
+	slices.Sort(languages)
+	return slices.Compact(languages)
+}
+
+func (x *Index) wordsSQL(ctx context.Context, q Query, s *scope, fetch int) (string, args, error) {
+	a := args{q.Text}
+	var lexemes []string
+	for _, language := range languagesOf(q, s) {
+		term := "quote_literal(lexeme)"
+		if language == "pl" {
+			prefix, err := x.byPrefix(ctx)
+			if err != nil {
+				return "", nil, err
+			}
+			if prefix { // a beginning stands for all forms of a word
+				term = "quote_literal(CASE WHEN length(lexeme) > 4 THEN left(lexeme, greatest(4, length(lexeme) - 3)) ELSE lexeme END) || CASE WHEN length(lexeme) > 4 THEN ':*' ELSE '' END"
+			}
+		}
+		lexemes = append(lexemes, fmt.Sprintf(`SELECT %s AS term FROM unnest(tsvector_to_array(to_tsvector(%s::regconfig, $1))) AS lexeme`, term, x.configOf(language)))
+	}
+	if len(lexemes) == 0 {
+		lexemes = []string{`SELECT NULL::text AS term WHERE false`}
+	}
+	var documents, counted []string
+	var rows, words int64
+	for _, l := range s.discussed {
+		where := s.where(l, &a)
+		table := x.quote(x.leafName("passages", l.month))
+		and := " WHERE "
+		if where != "" {
+			and = where + " AND "
+			counted = append(counted, "SELECT count(*) AS rows, coalesce(sum(word_count), 0) AS words FROM "+table+where)
+		} else {
+			rows, words = rows+l.rows, words+l.words
+		}
+		documents = append(documents, "SELECT position, chunk, recorded_at, stream_id, word_count, words FROM "+table+and+"words @@ (SELECT query FROM whole)")
+	}
+	counted = append(counted, fmt.Sprintf("SELECT %d::bigint, %d::bigint", rows, words))
+	return fmt.Sprintf(wordsSQL, strings.Join(lexemes, " UNION "), strings.Join(documents, " UNION ALL "), strings.Join(counted, " UNION ALL "),
+		a.add(harmonics()), bm25K1, bm25B, fetch), a, nil
+}
+
+// wordsSQL computes BM25. How often a passage has a word is read from ts_rank, which makes it of the sum of 1/n^2 up to that
+// number: unlike unnesting tsvectors, it stays in C.
+const wordsSQL = `
+WITH lexemes AS MATERIALIZED (%[1]s),
+     whole AS MATERIALIZED (SELECT string_agg(term, ' | ')::tsquery AS query FROM lexemes),
+     terms AS MATERIALIZED (SELECT row_number() OVER () AS term, term::tsquery AS query FROM lexemes),
+     documents AS MATERIALIZED (%[2]s),
+     corpus AS MATERIALIZED (SELECT sum(rows)::double precision AS rows, (sum(words) / greatest(sum(rows), 1))::double precision AS mean_words FROM (%[3]s) AS c (rows, words)),
+     frequencies AS MATERIALIZED (
+         SELECT d.position, d.chunk, d.recorded_at, d.stream_id, d.word_count, t.term,
+                width_bucket((ts_rank('{1,1,1,1}', d.words, t.query) * 1.64493406685)::double precision, %[4]s::double precision[])::double precision AS frequency
+           FROM documents AS d JOIN terms AS t ON d.words @@ t.query),
+     weights AS MATERIALIZED (
+         SELECT f.term, ln(1 + (c.rows - count(*) + 0.5) / (count(*) + 0.5)) AS weight FROM frequencies AS f CROSS JOIN corpus AS c GROUP BY f.term, c.rows)
+SELECT f.position, f.chunk, min(f.recorded_at), min(f.stream_id),
+       sum(w.weight * f.frequency * (%[5]v + 1) / (f.frequency + %[5]v * (1 - %[6]v + %[6]v * f.word_count / greatest(c.mean_words, 1))))::double precision AS score,
+       (SELECT count(*) FROM documents)
+  FROM frequencies AS f JOIN weights AS w USING (term) CROSS JOIN corpus AS c
+ GROUP BY f.position, f.chunk
+ ORDER BY score DESC, f.position, f.chunk
+ LIMIT %[7]d`
+
+// harmonics are the bounds between the sums of 1/n^2, up to as many times as ts_rank tells apart.
+func harmonics() []float64 {
+	const most = 100
+	bounds := make([]float64, most)
+	sum := 0.0
+	for n := 1; n <= most; n++ {
+		before := sum
+		sum += 1 / float64(n*n)
+		bounds[n-1] = (before + sum) / 2
+	}
+	return bounds
+}
+
+// byPrefix says whether Polish has no dictionary here.
+func (x *Index) byPrefix(ctx context.Context) (bool, error) {
+	x.mu.Lock()
+	known := x.prefix
+	x.mu.Unlock()
+	if known != nil {
+		return *known, nil
+	}
+	var ispell bool
+	err := x.store.Pool().QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_ts_config_map m JOIN pg_ts_dict d ON d.oid = m.mapdict JOIN pg_ts_template t ON t.oid = d.dicttemplate
+ WHERE m.mapcfg = $1::text::regconfig AND t.tmplname = 'ispell')`, x.quote(polish)).Scan(&ispell)
+	if err != nil {
+		return false, err
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	prefix := !ispell
+	x.prefix = &prefix
+	return prefix, nil
+}
