@@ -9,7 +9,7 @@ INTERACTIONS ?= 24000000
 TEST := go test -shuffle=on -count=1 -timeout 20m
 MODULES := . examples
 
-.PHONY: help setup setup-browser demo test race lint fuzz mutants bench bench-analytics test-docker test-pgbouncer
+.PHONY: help setup setup-browser setup-polish demo test race lint fuzz mutants bench bench-analytics test-docker test-pgbouncer
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -20,6 +20,9 @@ setup: ## install what is missing for a database (PostgreSQL with pgvector; says
 
 setup-browser: ## install a browser for the test of examples/timetravel's page, if there is none
 	@bash internal/devdb/setup.sh browser
+
+setup-polish: setup ## install a Polish dictionary for PostgreSQL, if there is none (searches do without)
+	@bash internal/devdb/setup.sh polish
 
 demo: setup ## import, replay and follow recorded discussions (RECORDING=path for one of yours, gzipped or not)
 	@cd examples && go run ./demo $(if $(RECORDING),-recording $(abspath $(RECORDING)))

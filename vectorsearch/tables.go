@@ -73,6 +73,12 @@ func (x *Index) tables() []projection.Table {
 }
 
 const sourceSQL = `
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_extension WHERE extname = 'vector') THEN
+        RAISE EXCEPTION 'pgvector is not in this database: call Index.Migrate first' USING ERRCODE = 'undefined_object';
+    END IF;
+END $$;
 CREATE TABLE {{table}} (
     model text NOT NULL, revision text NOT NULL, dimensions integer NOT NULL, recipe integer NOT NULL, language text NOT NULL
 );
@@ -117,9 +123,6 @@ DO $$
 DECLARE
     v_schema text := (SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector');
 BEGIN
-    IF v_schema IS NULL THEN
-        RAISE EXCEPTION 'pgvector is not in this database: call Index.Migrate first' USING ERRCODE = 'undefined_object';
-    END IF;
     EXECUTE format('ALTER TABLE {{table}} ADD COLUMN embedding %I.halfvec({{dimensions}}) NOT NULL', v_schema);
 END $$;
 ALTER TABLE {{table}} ALTER COLUMN embedding SET STORAGE PLAIN;

@@ -80,10 +80,10 @@ func (x *Index) wordsSQL(ctx context.Context, q Query, s *scope, fetch int) (str
 				return "", nil, err
 			}
 			if prefix { // a beginning stands for all forms of a word
-				term = "quote_literal(CASE WHEN length(lexeme) > 4 THEN left(lexeme, greatest(4, length(lexeme) - 3)) ELSE lexeme END) || CASE WHEN length(lexeme) > 4 THEN ':*' ELSE '' END"
+				term = "quote_literal(left(lexeme, length(lexeme) - cut)) || CASE WHEN cut > 0 THEN ':*' ELSE '' END"
 			}
 		}
-		lexemes = append(lexemes, fmt.Sprintf(`SELECT %s AS term FROM unnest(tsvector_to_array(to_tsvector(%s::regconfig, $1))) AS lexeme`, term, x.configOf(language)))
+		lexemes = append(lexemes, fmt.Sprintf(`SELECT %s AS term FROM unnest(tsvector_to_array(to_tsvector(%s::regconfig, $1))) AS lexeme, LATERAL (SELECT CASE WHEN length(lexeme) > 3 THEN least(4, length(lexeme) * 2 / 5) ELSE 0 END AS cut) AS c`, term, x.configOf(language)))
 	}
 	if len(lexemes) == 0 {
 		lexemes = []string{`SELECT NULL::text AS term WHERE false`}

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# setup.sh [pgbouncer | browser]: gives this machine a database that internal/devdb can use, and says beforehand what it installs.
+# setup.sh [pgbouncer | browser | polish]: gives this machine a database that internal/devdb can use, and says beforehand what it installs.
 # `make setup` runs it. With pgbouncer it gives this program instead, for `make test-pgbouncer`; with browser a browser that
-# runs without a screen, for the test of a page: `make setup-browser`.
+# runs without a screen, for the test of a page: `make setup-browser`; with polish the dictionary that PostgreSQL finds Polish
+# words by: `make setup-polish`.
 #
 # It installs nothing where there is one already: HINDSIGHT_DATABASE_URL, PostgreSQL 15 or later with pgvector, or a
 # Docker engine with the image. Else, on Debian and Ubuntu, it installs PostgreSQL and pgvector from the distribution.
@@ -93,7 +94,14 @@ case $what in
     missing="no Chromium or Chrome is on this machine, and a test is to open a page in one"
     otherwise=("Install one yourself:" "  macOS:   brew install --cask google-chrome" "  Fedora:  sudo dnf install chromium")
     ;;
-  *) die "usage: setup.sh [pgbouncer | browser]" ;;
+  polish)
+    for file in /usr/share/postgresql/*/tsearch_data/pl_pl.affix; do
+      if [ -e "$file" ]; then nothing_to_do "the server has $file"; fi
+    done
+    missing="no PostgreSQL on this machine has a Polish dictionary, and Polish words are to be found by their stems"
+    otherwise=("Put hunspell's pl_PL.dic and pl_PL.aff into the server's tsearch_data as pl_pl.dict and pl_pl.affix, in UTF-8")
+    ;;
+  *) die "usage: setup.sh [pgbouncer | browser | polish]" ;;
 esac
 
 # --- who may install, and where ---------------------------------------------------------------------------------------
@@ -202,12 +210,22 @@ install_browser() {
   exit 0
 }
 
+# The package's trigger makes the files for the servers that are here; where there is none yet, the server's package does.
+install_polish() {
+  say "installing hunspell-pl: the Polish dictionary (8 MB), which PostgreSQL's packages convert for its servers"
+  apt install --no-install-recommends hunspell-pl
+  if command -v pg_updatedicts >/dev/null; then quietly pg_updatedicts; fi
+  say "done: PostgreSQL's servers on this machine have a Polish dictionary"
+  exit 0
+}
+
 say "$missing"
 say "reading the package lists (apt-get update)"
 apt update
 case $what in
   pgbouncer) install_pgbouncer ;;
   browser) install_browser ;;
+  polish) install_polish ;;
 esac
 version=$(archive_version)
 if [ -n "$version" ]; then

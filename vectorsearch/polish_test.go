@@ -1,0 +1,62 @@
+package vectorsearch_test
+
+import (
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/sight-platform/hindsight/eventstore/eventstoretest"
+	"github.com/sight-platform/hindsight/eventstore/focusgroup"
+	"github.com/sight-platform/hindsight/vectorsearch"
+)
+
+// Inflected words are found in the Polish recording, by hunspell's dictionary where the server has it, and by the beginnings of
+// words where it does not.
+func TestPolishWordsAreFoundInflected(t *testing.T) {
+	t.Parallel()
+	for _, way := range []string{"as the server has it", "without a dictionary"} {
+		t.Run(way, func(t *testing.T) {
+			t.Parallel()
+			log := newLog(t)
+			if way == "without a dictionary" { // Migrate leaves it as it is
+				_, err := log.Pool.Exec(t.Context(), `CREATE TEXT SEARCH CONFIGURATION `+log.Schema()+`.search_polish (COPY = pg_catalog.simple)`)
+				require.NoError(t, err)
+			}
+			importDemo(t, log, "opakowania-pl.ndjson")
+			index := newIndex(t, log, vectorsearch.Config{})
+			advance(t, log, index)
+			var dictionary bool
+			require.NoError(t, log.Pool.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_ts_dict WHERE dictname = 'search_polish_ispell' AND dictnamespace = $1::text::regnamespace)`, log.Schema()).Scan(&dictionary))
+			t.Logf("hunspell's dictionary: %v", dictionary)
+			for asked, said := range map[string]string{
+				"kolorem": "kolorów", "kolorami": "kolory", "opakowaniami": "opakowanie", "opakowań": "opakowaniach", "cenami": "cena", "cenie": "cenę",
+				"półki": "półkach", "ziarnami": "ziarna", "recyklingu": "recykling",
+			} {
+				answer, err := index.Search(t.Context(), vectorsearch.Query{Text: asked, Ranking: vectorsearch.ByWords, K: 50})
+				require.NoError(t, err)
+				require.True(t, slices.ContainsFunc(answer.Hits, func(h vectorsearch.Hit) bool { return hasWord(h.Text, said) }), "%s asked, %s said: %v", asked, said, texts(answer.Hits))
+				require.Less(t, len(answer.Hits), 30, "not everything is %s", asked)
+			}
+			answer, err := index.Search(t.Context(), vectorsearch.Query{Text: "wykresami plantacjom", Ranking: vectorsearch.ByWords, Filter: vectorsearch.Filter{Languages: []string{"pl-PL"}}})
+			require.NoError(t, err)
+			require.Len(t, answer.Hits, 2)
+		})
+	}
+}
+
+func hasWord(text, word string) bool {
+	return slices.Contains(strings.FieldsFunc(strings.ToLower(text), func(r rune) bool { return strings.ContainsRune(" .,?!:;„”", r) }), word)
+}
+
+// importDemo imports one of the recordings of examples/demo.
+func importDemo(t *testing.T, log *eventstoretest.Log, name string) {
+	t.Helper()
+	file, err := os.Open("../examples/demo/recordings/" + name)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, file.Close()) }()
+	_, err = focusgroup.Import(t.Context(), log.Store, focusgroup.ReadRecording(file))
+	require.NoError(t, err)
+}
