@@ -159,6 +159,7 @@ DECLARE
     v_to date := (v_month + interval '1 month')::date;
     v_table record;
     v_leaf text;
+    v_role regrole;
 BEGIN
     PERFORM set_config('lock_timeout', '10s', true);
     PERFORM pg_advisory_xact_lock('{{vectors}}'::regclass::oid::bigint);
@@ -174,6 +175,10 @@ BEGIN
         EXECUTE format('CREATE TABLE %s (LIKE %s INCLUDING ALL)%s', v_leaf, v_table.parent, v_table.options);
         EXECUTE format('ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%L) TO (%L)', v_table.parent, v_leaf,
                        v_month::text || ' 00:00:00+00', v_to::text || ' 00:00:00+00');
+        -- Searches read the partitions themselves.
+        FOR v_role IN SELECT DISTINCT a.grantee::regrole FROM pg_class c, aclexplode(c.relacl) a WHERE c.oid = v_table.parent AND a.privilege_type = 'SELECT' AND a.grantee NOT IN (0, c.relowner) LOOP
+            EXECUTE format('GRANT SELECT ON %s TO %s', v_leaf, v_role);
+        END LOOP;
     END LOOP;
     INSERT INTO {{months}} (month) VALUES (v_month);
 END $$;
