@@ -20,12 +20,27 @@ import (
 // filters and without.
 func TestAnEarlierSearchIsThatOfACutLog(t *testing.T) {
 	t.Parallel()
-	log := newLog(t)
-	file, err := os.Open(filepath.Join(corpustest.Recordings(t), "qmsum_committee_val.ndjson.gz"))
-	require.NoError(t, err)
-	defer func() { require.NoError(t, file.Close()) }()
-	_, err = focusgroup.Import(t.Context(), log.Store, corpus.Read(file))
-	require.NoError(t, err)
+	t.Run("the demo's recordings", func(t *testing.T) {
+		t.Parallel()
+		log := newLog(t)
+		importDemo(t, log, "checkout-en.ndjson")
+		importDemo(t, log, "opakowania-pl.ndjson")
+		requireAsOf(t, log, "paying at the checkout", "kolory opakowań", "thank you")
+	})
+	t.Run("a committee", func(t *testing.T) {
+		t.Parallel()
+		log := newLog(t)
+		file, err := os.Open(filepath.Join(corpustest.Recordings(t), "qmsum_committee_val.ndjson.gz"))
+		require.NoError(t, err)
+		defer func() { require.NoError(t, file.Close()) }()
+		_, err = focusgroup.Import(t.Context(), log.Store, corpus.Read(file))
+		require.NoError(t, err)
+		requireAsOf(t, log, "the budget for schools next year", "What do the members think about language?", "thank you chair")
+	})
+}
+
+func requireAsOf(t *testing.T, log *eventstoretest.Log, asked ...string) {
+	t.Helper()
 	var events []eventstore.Recorded
 	for e, err := range log.All(t.Context(), 0, eventstore.Filter{}) {
 		require.NoError(t, err)
@@ -40,7 +55,7 @@ func TestAnEarlierSearchIsThatOfACutLog(t *testing.T) {
 		early := newIndex(t, copied, vectorsearch.Config{})
 		advance(t, copied, early)
 		for _, ranking := range []vectorsearch.Ranking{vectorsearch.ByMeaning, vectorsearch.ByWords, vectorsearch.Hybrid} {
-			for _, text := range []string{"the budget for schools next year", "What do the members think about language?", "thank you chair"} {
+			for _, text := range asked {
 				for name, filter := range map[string]vectorsearch.Filter{
 					"none": {}, "discussion": {Discussions: []eventstore.StreamID{cut[len(cut)/2].StreamID}}, "type": {Types: []string{focusgroup.TypeFollowup}},
 				} {

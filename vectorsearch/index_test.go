@@ -1,7 +1,9 @@
 package vectorsearch_test
 
 import (
+	"context"
 	"errors"
+	"math"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -158,6 +160,54 @@ func TestWhatCannotBeEmbeddedIsParked(t *testing.T) {
 	}
 }
 
+// Guarantee V5: what a model answers is looked at before it is stored.
+func TestBadVectorsAreNotStored(t *testing.T) {
+	t.Parallel()
+	for name, vector := range map[string][]float32{
+		"zero": {0, 0, 0}, "NaN": {1, float32(math.NaN()), 0}, "infinite": {1, 0, float32(math.Inf(-1))},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			log := newLog(t)
+			index := newIndex(t, log, vectorsearch.Config{Embedder: oddEmbedder{vector}})
+			say(t, log, "discussion-1", "p", "anna", "odd")
+			say(t, log, "discussion-2", "p", "anna", "plain", "enormous", "tiny")
+			runner := advance(t, log, index)
+			parked, err := runner.Parked(t.Context(), "search", 10)
+			require.NoError(t, err)
+			require.Len(t, parked, 1)
+			answer, err := index.Search(t.Context(), vectorsearch.Query{Vector: []float32{3, 4, 0}})
+			require.NoError(t, err)
+			require.Len(t, answer.Hits, 3)
+			for _, h := range answer.Hits { // whatever their length, in half precision
+				require.InDelta(t, 1, *h.Similarity, 0.001, h.Text)
+			}
+		})
+	}
+}
+
+// oddEmbedder answers "odd" with a vector that is none.
+type oddEmbedder struct{ odd []float32 }
+
+func (oddEmbedder) Model() vectorsearch.Model { return vectorsearch.Model{Name: "odd", Dimensions: 3} }
+
+func (e oddEmbedder) Embed(_ context.Context, texts []string) ([][]float32, vectorsearch.Usage, error) {
+	out := make([][]float32, len(texts))
+	for i, text := range texts {
+		switch text {
+		case "odd":
+			out[i] = e.odd
+		case "enormous":
+			out[i] = []float32{2.4e38, 3.2e38, 0}
+		case "tiny":
+			out[i] = []float32{3e-40, 4e-40, 0}
+		default:
+			out[i] = []float32{3, 4, 0}
+		}
+	}
+	return out, vectorsearch.Usage{}, nil
+}
+
 // A key that is refused is no text's fault: nothing is parked, and indexing goes on once it is mended.
 func TestARefusedKeyParksNothing(t *testing.T) {
 	t.Parallel()
@@ -213,7 +263,6 @@ func TestAnIndexCanBeReset(t *testing.T) {
 	require.True(t, answer.Complete)
 }
 
-// Guarantee V5, for events and models of any shape; and what New refuses.
 func TestBadConfigurations(t *testing.T) {
 	t.Parallel()
 	log := newLog(t)
