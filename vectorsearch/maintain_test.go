@@ -2,16 +2,11 @@ package vectorsearch_test
 
 import (
 	"context"
-	"encoding/json"
-	"iter"
-	"math/rand/v2"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
@@ -19,93 +14,16 @@ import (
 	"github.com/sight-platform/hindsight/eventstore"
 	"github.com/sight-platform/hindsight/eventstore/eventstoretest"
 	"github.com/sight-platform/hindsight/eventstore/focusgroup"
+	"github.com/sight-platform/hindsight/internal/clustered"
 	"github.com/sight-platform/hindsight/internal/devdb"
 	"github.com/sight-platform/hindsight/projection"
 	"github.com/sight-platform/hindsight/vectorsearch"
 )
 
-// clusteredEmbedder makes vectors as real ones lie: around centres that lie around centres. A text is a number.
-type clusteredEmbedder struct {
-	dimensions int
-	centres    [][]float32
-}
-
-func newClustered(dimensions, clusters int) *clusteredEmbedder {
-	e := &clusteredEmbedder{dimensions: dimensions}
-	source := rand.New(rand.NewPCG(7, 7))
-	for range clusters {
-		e.centres = append(e.centres, direction(source, dimensions))
-	}
-	return e
-}
-
-func direction(source *rand.Rand, dimensions int) []float32 {
-	out := make([]float32, dimensions)
-	for d := range out {
-		out[d] = float32(source.NormFloat64())
-	}
-	return out
-}
-
-func (e *clusteredEmbedder) Model() vectorsearch.Model {
-	return vectorsearch.Model{Name: "clustered", Dimensions: e.dimensions, MaxTexts: 1000}
-}
-
-func (e *clusteredEmbedder) vector(n uint64) []float32 {
-	source := rand.New(rand.NewPCG(n, 3))
-	out := direction(source, e.dimensions)
-	// As of real sentence vectors, most of the variance is shared, and clusters are of different sizes.
-	at := int(float64(len(e.centres)) * source.Float64() * source.Float64())
-	for d := range out {
-		out[d] = 0.6*out[d] + e.centres[at][d]
-	}
-	return out
-}
-
-func (e *clusteredEmbedder) Embed(_ context.Context, texts []string) ([][]float32, vectorsearch.Usage, error) {
-	out := make([][]float32, len(texts))
-	for i, text := range texts {
-		n, err := strconv.ParseUint(text[strings.LastIndexByte(text, ' ')+1:], 10, 64)
-		if err != nil {
-			return nil, vectorsearch.Usage{}, &vectorsearch.TextError{Index: i, Err: err}
-		}
-		out[i] = e.vector(n)
-	}
-	return out, vectorsearch.Usage{}, nil
-}
-
-// fillMonths imports so many turns in each of the months before the present one: a persona in each tenth, hundredth, thousandth.
+// fillMonths imports so many turns in each of the months before the present one.
 func fillMonths(t testing.TB, log *eventstoretest.Log, months, each int) {
 	t.Helper()
-	now := time.Now().UTC()
-	first := time.Date(now.Year(), now.Month(), 1, 0, 0, 0, 0, time.UTC).AddDate(0, -months, 0)
-	source := func(string) iter.Seq2[eventstore.Imported, error] {
-		return func(yield func(eventstore.Imported, error) bool) {
-			versions := map[eventstore.StreamID]eventstore.Version{}
-			for n := range months * each {
-				at := first.AddDate(0, n/each, 0).Add(time.Duration(n%each) * (27 * 24 * time.Hour / time.Duration(each)))
-				persona := "common"
-				switch {
-				case n%1000 == 0:
-					persona = "one-in-1000"
-				case n%100 == 1:
-					persona = "one-in-100"
-				case n%10 == 2:
-					persona = "one-in-10"
-				}
-				id := eventstore.StreamID("discussion-" + strconv.Itoa(n/each) + "-" + strconv.Itoa(n%(each/50+1)))
-				versions[id]++
-				body, err := json.Marshal(focusgroup.Response{PersonaID: persona, Text: "turn " + strconv.Itoa(n)})
-				if !yield(eventstore.Imported{
-					StreamID: id, Version: versions[id], RecordedAt: at,
-					Event: eventstore.Event{ID: uuid.New(), OccurredAt: at, Data: eventstore.Raw{Type: focusgroup.TypeResponse, JSON: body}},
-				}, err) {
-					return
-				}
-			}
-		}
-	}
-	_, err := log.Import(t.Context(), source, eventstore.ImportConfig{})
+	_, err := log.Import(t.Context(), clustered.Turns(months, each), eventstore.ImportConfig{})
 	require.NoError(t, err)
 }
 
@@ -115,7 +33,7 @@ func TestHNSWFindsWhatComparingFinds(t *testing.T) {
 	log := inSessions(t, newLog(t))
 	const each = 12_000
 	fillMonths(t, log, 2, each)
-	embedder := newClustered(128, 60)
+	embedder := clustered.New(128, 60)
 	index := newIndex(t, log, vectorsearch.Config{Embedder: embedder})
 	advance(t, log, index)
 	interruptBuild(t, log, index)
@@ -133,7 +51,7 @@ func TestHNSWFindsWhatComparingFinds(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, again)
 
-	for persona, path := range map[string]vectorsearch.Path{"": vectorsearch.PathHNSW, "one-in-10": "", "one-in-100": vectorsearch.PathExact, "one-in-1000": vectorsearch.PathExact} {
+	for persona, path := range map[string]vectorsearch.Path{"": vectorsearch.PathHNSW, clustered.Tenth: "", clustered.Hundredth: vectorsearch.PathExact, clustered.Thousandth: vectorsearch.PathExact} {
 		filter := vectorsearch.Filter{}
 		if persona != "" {
 			filter.Personas = []string{persona}
@@ -207,11 +125,11 @@ END $$`)
 }
 
 // recallOf is the share of the exact answers to 40 queries that the package's choice finds.
-func recallOf(t *testing.T, index *vectorsearch.Index, embedder *clusteredEmbedder, filter vectorsearch.Filter, path vectorsearch.Path) float64 {
+func recallOf(t *testing.T, index *vectorsearch.Index, embedder *clustered.Embedder, filter vectorsearch.Filter, path vectorsearch.Path) float64 {
 	t.Helper()
 	found, wanted := 0, 0
 	for n := range 40 {
-		query := vectorsearch.Query{Vector: embedder.vector(uint64(1_000_000 + n)), Filter: filter}
+		query := vectorsearch.Query{Vector: embedder.Vector(uint64(1_000_000 + n)), Filter: filter}
 		answer, err := index.Search(t.Context(), query)
 		require.NoError(t, err)
 		if path != "" {
@@ -237,10 +155,10 @@ func TestMonthsOutliveTheLogAndAreDroppedByTheirOwnRule(t *testing.T) {
 	t.Parallel()
 	log := newLog(t)
 	fillMonths(t, log, 4, 20)
-	embedder := newClustered(16, 4)
+	embedder := clustered.New(16, 4)
 	index := newIndex(t, log, vectorsearch.Config{Embedder: embedder})
 	advance(t, log, index)
-	answer, err := index.Search(t.Context(), vectorsearch.Query{Vector: embedder.vector(1), K: 100})
+	answer, err := index.Search(t.Context(), vectorsearch.Query{Vector: embedder.Vector(1), K: 100})
 	require.NoError(t, err)
 	require.Len(t, answer.Months, 4)
 	require.Len(t, answer.Hits, 80)
@@ -252,7 +170,7 @@ func TestMonthsOutliveTheLogAndAreDroppedByTheirOwnRule(t *testing.T) {
 	done, err = keeping.Maintain(t.Context(), nil)
 	require.NoError(t, err)
 	require.Len(t, done.Dropped, 2)
-	answer, err = index.Search(t.Context(), vectorsearch.Query{Vector: embedder.vector(1), K: 100})
+	answer, err = index.Search(t.Context(), vectorsearch.Query{Vector: embedder.Vector(1), K: 100})
 	require.NoError(t, err)
 	require.Len(t, answer.Months, 2)
 	require.Len(t, answer.Hits, 40)
@@ -263,7 +181,7 @@ func TestSearchesUseTheirIndexes(t *testing.T) {
 	t.Parallel()
 	log := newLog(t)
 	fillMonths(t, log, 1, 3000)
-	index := newIndex(t, log, vectorsearch.Config{Embedder: newClustered(64, 8)})
+	index := newIndex(t, log, vectorsearch.Config{Embedder: clustered.New(64, 8)})
 	advance(t, log, index)
 	_, err := log.Pool.Exec(t.Context(), `ANALYZE`)
 	require.NoError(t, err)
