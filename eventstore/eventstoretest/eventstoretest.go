@@ -78,10 +78,10 @@ func openAt(ctx context.Context, url string, config eventstore.Config) (*Log, er
 	return log, nil
 }
 
-// closeTimeout bounds the wait for what a test has left open.
-const closeTimeout = 10 * time.Second
+// closeTimeout bounds the wait for what a test has left open: long, as removing a schema takes a busy machine its time.
+const closeTimeout = time.Minute
 
-// Close removes the log's schema and closes its pool. A transaction that was left open makes it an error, after 10 s.
+// Close removes the log's schema and closes its pool. A transaction that was left open makes it an error, after a minute.
 func (l *Log) Close(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, closeTimeout)
 	defer cancel()
