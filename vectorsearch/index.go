@@ -44,6 +44,8 @@ type Index struct {
 	model  Model
 	kept   kept
 
+	estimates estimates
+
 	mu     sync.Mutex
 	ready  bool               // the tables are of this model and recipe
 	months map[time.Time]bool // partitions that are there

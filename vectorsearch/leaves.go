@@ -2,7 +2,6 @@ package vectorsearch
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -141,53 +140,4 @@ func (s *scope) where(l leaf, a *args) string {
 		return ""
 	}
 	return " WHERE " + strings.Join(terms, " AND ")
-}
-
-// estimate asks the planner how many rows of each month pass.
-func (x *Index) estimate(ctx context.Context, s *scope, leaves []leaf) (map[string]float64, error) {
-	var a args
-	var parts []string
-	for _, l := range leaves {
-		parts = append(parts, "SELECT 1 FROM "+x.quote(x.leafName("vectors", l.month))+s.where(l, &a))
-	}
-	var plan []byte
-	err := x.store.Pool().QueryRow(ctx, "EXPLAIN (FORMAT JSON) "+strings.Join(parts, " UNION ALL "), a...).Scan(&plan)
-	if err != nil {
-		return nil, fmt.Errorf("estimating: %w", err)
-	}
-	type node struct {
-		Relation string          `json:"Relation Name"`
-		Rows     float64         `json:"Plan Rows"`
-		Plans    json.RawMessage `json:"Plans"`
-	}
-	var tops []struct{ Plan node }
-	if err := json.Unmarshal(plan, &tops); err != nil {
-		return nil, fmt.Errorf("estimating: %w", err)
-	}
-	found := map[string]float64{}
-	var walk func(node) error
-	walk = func(n node) error {
-		if n.Relation != "" {
-			found[n.Relation] = max(found[n.Relation], n.Rows)
-		}
-		if len(n.Plans) == 0 {
-			return nil
-		}
-		var below []node
-		if err := json.Unmarshal(n.Plans, &below); err != nil {
-			return err
-		}
-		for _, b := range below {
-			if err := walk(b); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	for _, top := range tops {
-		if err := walk(top.Plan); err != nil {
-			return nil, fmt.Errorf("estimating: %w", err)
-		}
-	}
-	return found, nil
 }
