@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"html"
 	"io"
 	"maps"
@@ -13,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/sight-platform/hindsight/eventstore"
@@ -94,7 +96,7 @@ func TestNumbersAreThoseOfTheLog(t *testing.T) {
 		c := count(t, log)
 		require.GreaterOrEqual(t, len(c.active), 5)
 		requireNumbers(t, page, c)
-		require.Len(t, rows(t, page, "talk"), 15)
+		require.GreaterOrEqual(t, len(rows(t, page, "talk")), 5)
 	})
 }
 
@@ -265,4 +267,72 @@ func TestProgram(t *testing.T) {
 	require.Regexp(t, `: 78 events of 2 discussions, 6 charts, \d+ kB\n$`, out.String())
 	require.FileExists(t, path)
 	require.ErrorIs(t, run(t.Context(), path, []string{"missing.ndjson"}, &out), os.ErrNotExist)
+}
+
+// The eight projects that were active last are shown, however low their scores; what is dated in years stretches no chart, and
+// talk of last year is left out.
+func TestPanelsShowWhatIsRecent(t *testing.T) {
+	t.Parallel()
+	log := newLog(t)
+	now := time.Now().UTC()
+	add := func(id eventstore.StreamID, at time.Time, data any) {
+		_, err := log.Append(t.Context(), id, eventstore.Any, eventstore.Event{Data: data, OccurredAt: at})
+		require.NoError(t, err)
+	}
+	for n := range 10 { // project 9 has just begun a discussion that goes nowhere; those of 0 were completed, days ago
+		project := fmt.Sprintf("project %d", n)
+		id := eventstore.StreamID(fmt.Sprintf("discussion-%d", n))
+		add(id, now.AddDate(0, 0, n-12), focusgroup.DiscussionStarted{ProjectID: project, Participants: []focusgroup.Participant{{PersonaID: "a", Name: "A"}}})
+		turn := focusgroup.Response{ProjectID: project, PersonaID: "a", PersonaName: "A", Question: "Why?", Text: "So.", DurationSeconds: 2, Usage: focusgroup.Usage{Model: "m", TokensIn: 1}}
+		if n < 5 {
+			add(id, now.AddDate(0, 0, n-12), turn)
+			add(id, now.AddDate(0, 0, n-12), focusgroup.DiscussionEnded{ProjectID: project, Reason: "completed"})
+		}
+		if n == 0 {
+			old, far := turn, turn
+			old.PersonaName, far.PersonaName = "Old", "Far"
+			add("discussion-old", now.AddDate(-1, 0, 0), old)
+			add("discussion-far", now.AddDate(70, 0, 0), far)
+		}
+	}
+	_, page := pageOf(t, log)
+	var projects []string
+	for _, row := range rows(t, page, "health") {
+		projects = append(projects, row[0])
+	}
+	require.Equal(t, strings.Split("9 8 7 6 5 4 3 2", " "), strings.Fields(strings.ReplaceAll(strings.Join(projects, " "), "project ", "")))
+	require.Equal(t, [][]string{{"A", "a", "5", "10"}}, rows(t, page, "talk"))
+	for _, id := range []string{"active", "cost"} {
+		require.Len(t, rows(t, page, id), 5, id)
+	}
+}
+
+// Each panel reads its tables by indexes, and no month of a fact in which it shows nothing.
+func TestPanelsUseIndexes(t *testing.T) {
+	t.Parallel()
+	log := newLog(t)
+	at := time.Now().UTC()
+	turn := focusgroup.Response{ProjectID: "p", PersonaID: "a", PersonaName: "A", DurationSeconds: 2, Text: "So.", Usage: focusgroup.Usage{Model: "m", TokensIn: 1}}
+	for months := range 8 {
+		_, err := log.Append(t.Context(), eventstore.StreamID(fmt.Sprintf("discussion-%d", months)), eventstore.Any,
+			eventstore.Event{Data: turn, OccurredAt: at.AddDate(0, 0, -30*months)})
+		require.NoError(t, err)
+	}
+	require.NoError(t, buildStar(t.Context(), log.Store))
+	require.NoError(t, pgx.BeginFunc(t.Context(), log.Pool, func(tx pgx.Tx) error {
+		_, err := tx.Exec(t.Context(), `SELECT set_config('search_path', $1, true), set_config('enable_seqscan', 'off', true)`, log.Schema()) // the tables are small
+		require.NoError(t, err)
+		for _, p := range panels() {
+			lines, err := tx.Query(t.Context(), `EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) `+p.SQL, pgx.QueryExecModeSimpleProtocol)
+			require.NoError(t, err)
+			plan, err := pgx.CollectRows(lines, pgx.RowTo[string])
+			require.NoError(t, err)
+			text := strings.Join(plan, "\n")
+			require.NotRegexp(t, `Seq Scan on \S*(fact_|daily_|weekly_|project_health)`, text, p.ID)
+			require.Regexp(t, `Index|Bitmap`, text, p.ID)
+			// Of an old month at most the newest day is read, by an index alone.
+			require.NotRegexp(t, `Index Scan using fact_\w+`+at.AddDate(0, 0, -120).Format("_2006_01")+`\w* on .*actual rows`, text, p.ID)
+		}
+		return nil
+	}))
 }

@@ -53,7 +53,7 @@ type counted struct {
 	active map[string]map[[2]string]bool // by day: project and persona
 	acts   map[string]int                // by day
 	weeks  map[string]map[time.Time]bool // by persona: weeks in which it was active
-	talk   map[[2]string]spoken          // by speaker and persona
+	talk   map[[2]string]spoken          // by speaker and persona, of the last six weeks with turns
 	costs  map[[2]string]paid            // by day and model
 }
 
@@ -73,7 +73,15 @@ func count(t *testing.T, log *eventstoretest.Log) counted {
 		active: map[string]map[[2]string]bool{}, acts: map[string]int{}, weeks: map[string]map[time.Time]bool{},
 		talk: map[[2]string]spoken{}, costs: map[[2]string]paid{},
 	}
-	for _, e := range eventstoretest.Collect(t, log.All(t.Context(), 0, eventstore.Filter{})) {
+	events := eventstoretest.Collect(t, log.All(t.Context(), 0, eventstore.Filter{}))
+	days := map[string]bool{}
+	for _, e := range events {
+		if e.Type == focusgroup.TypeResponse || e.Type == focusgroup.TypeFollowup {
+			days[dayOf(e)] = true
+		}
+	}
+	recent := newest(days)
+	for _, e := range events {
 		switch d := e.Data.(type) {
 		case focusgroup.PersonaCreated:
 			c.act(e, d.ProjectID, d.PersonaID)
@@ -84,9 +92,9 @@ func count(t *testing.T, log *eventstoretest.Log) counted {
 		case focusgroup.DiscussionEnded:
 			c.pay(e, d.Usage)
 		case focusgroup.Response:
-			c.turn(e, focusgroup.Turn(d))
+			c.turn(e, focusgroup.Turn(d), recent[0])
 		case focusgroup.Followup:
-			c.turn(e, focusgroup.Turn(d))
+			c.turn(e, focusgroup.Turn(d), recent[0])
 		}
 	}
 	return c
@@ -110,10 +118,10 @@ func (c counted) act(e eventstore.Recorded, project, persona string) {
 	c.acts[day]++
 }
 
-func (c counted) turn(e eventstore.Recorded, turn focusgroup.Turn) {
+func (c counted) turn(e eventstore.Recorded, turn focusgroup.Turn, since string) {
 	c.act(e, turn.ProjectID, turn.PersonaID)
 	c.pay(e, turn.Usage)
-	if turn.Role != focusgroup.RoleModerator && turn.DurationSeconds != 0 {
+	if turn.Role != focusgroup.RoleModerator && turn.DurationSeconds != 0 && dayOf(e) >= since {
 		who := [2]string{cmp.Or(turn.PersonaName, turn.PersonaID), turn.PersonaID}
 		c.talk[who] = spoken{c.talk[who].turns + 1, c.talk[who].seconds + turn.DurationSeconds}
 	}
