@@ -88,10 +88,10 @@ func (q Query) withDefaults() Query {
 		}
 	}
 	if q.Fusion == (Fusion{}) {
-		q.Fusion = Fusion{Words: 1, Meaning: 0.5}
+		q.Fusion = Fusion{Words: 0.8, Meaning: 0.2}
 	}
 	if q.Fusion.K == 0 {
-		q.Fusion.K = 60
+		q.Fusion.K = 10
 	}
 	for i, language := range q.Filter.Languages {
 		if i == 0 {

@@ -67,7 +67,7 @@ func run(ctx context.Context, recordings []string, query vectorsearch.Query, que
 		}
 	}
 	started := time.Now()
-	index, err := build(ctx, log.Store)
+	index, err := build(ctx, log.Store, vectorsearch.Discussions())
 	if err != nil {
 		return err
 	}
@@ -110,12 +110,12 @@ func importFile(ctx context.Context, store *eventstore.Store, path string) error
 }
 
 // build indexes all that the log holds.
-func build(ctx context.Context, store *eventstore.Store) (*vectorsearch.Index, error) {
+func build(ctx context.Context, store *eventstore.Store, recipe vectorsearch.Recipe) (*vectorsearch.Index, error) {
 	embedder, err := wordvectors.New()
 	if err != nil {
 		return nil, err
 	}
-	index, err := vectorsearch.New(store, vectorsearch.Config{Embedder: embedder})
+	index, err := vectorsearch.New(store, vectorsearch.Config{Embedder: embedder, Recipe: recipe})
 	if err != nil {
 		return nil, err
 	}
