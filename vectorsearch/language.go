@@ -3,6 +3,7 @@ package vectorsearch
 import (
 	"slices"
 	"strings"
+	"unicode"
 )
 
 // stemmed are the languages that every PostgreSQL from 15 on has a stemmer for.
@@ -71,5 +72,17 @@ BEGIN
         NULL; -- the server has no such dictionary
     END;
 END $$`
+
+// withoutPolishStopWords leaves out what says nothing: neither hunspell's dictionary nor PostgreSQL has a list of such words.
+func withoutPolishStopWords(text string) string {
+	words := strings.FieldsFunc(strings.ToLower(text), func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) })
+	words = slices.DeleteFunc(words, func(word string) bool { return strings.Contains(polishStopWords, " "+word+" ") })
+	return strings.Join(words, " ")
+}
+
+const polishStopWords = " a aby albo ale bez bo by był była było były być co czy dla do gdy go i ich im ja jak jako jego jej jest jeszcze jeśli już " +
+	"ją każdy kiedy kto która które którego której który których którym lub ma mam mi mnie może mu my na nad nam nas nic nich nie nim niż no o od " +
+	"on ona one oni ono oraz pan pani po pod przed przez przy są się skąd ta tak także tam te tego tej ten też to tu tych tylko tym u w was we więc " +
+	"właśnie wy z za ze że żeby "
 
 func literal(text string) string { return "'" + strings.ReplaceAll(text, "'", "''") + "'" }

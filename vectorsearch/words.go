@@ -53,7 +53,7 @@ func (x *Index) matching(ctx context.Context, q Query, s *scope, fetch int, answ
 	return found, nil
 }
 
-// languagesOf are those that the query's words may be in.
+// languagesOf are those that the query's words may be in. A word that is read in a language counts in passages of that language.
 func languagesOf(q Query, s *scope) []string {
 	if q.Language != "" {
 		return []string{baseLanguage(q.Language)}
@@ -70,10 +70,10 @@ func languagesOf(q Query, s *scope) []string {
 }
 
 func (x *Index) wordsSQL(ctx context.Context, q Query, s *scope, fetch int) (string, args, error) {
-	a := args{q.Text}
+	var a args
 	var lexemes []string
 	for _, language := range languagesOf(q, s) {
-		term := "quote_literal(lexeme)"
+		text, term := q.Text, "quote_literal(lexeme)"
 		if language == "pl" {
 			prefix, err := x.byPrefix(ctx)
 			if err != nil {
@@ -82,11 +82,13 @@ func (x *Index) wordsSQL(ctx context.Context, q Query, s *scope, fetch int) (str
 			if prefix { // a beginning stands for all forms of a word
 				term = "quote_literal(left(lexeme, length(lexeme) - cut)) || CASE WHEN cut > 0 THEN ':*' ELSE '' END"
 			}
+			text = withoutPolishStopWords(q.Text)
 		}
-		lexemes = append(lexemes, fmt.Sprintf(`SELECT %s AS term FROM unnest(tsvector_to_array(to_tsvector(%s::regconfig, $1))) AS lexeme, LATERAL (SELECT CASE WHEN length(lexeme) > 3 THEN least(4, length(lexeme) * 2 / 5) ELSE 0 END AS cut) AS c`, term, x.configOf(language)))
+		lexemes = append(lexemes, fmt.Sprintf(`SELECT %s AS language, %s AS term FROM unnest(tsvector_to_array(to_tsvector(%s::regconfig, %s))) AS lexeme, LATERAL (SELECT CASE WHEN length(lexeme) > 3 THEN least(4, length(lexeme) * 2 / 5) ELSE 0 END AS cut) AS c`,
+			literal(language), term, x.configOf(language), a.add(text)+"::text"))
 	}
 	if len(lexemes) == 0 {
-		lexemes = []string{`SELECT NULL::text AS term WHERE false`}
+		lexemes = []string{`SELECT NULL::text AS language, NULL::text AS term WHERE false`}
 	}
 	var documents, counted []string
 	var rows, words int64
@@ -100,7 +102,7 @@ func (x *Index) wordsSQL(ctx context.Context, q Query, s *scope, fetch int) (str
 		} else {
 			rows, words = rows+l.rows, words+l.words
 		}
-		documents = append(documents, "SELECT position, chunk, recorded_at, stream_id, word_count, words FROM "+table+and+"words @@ (SELECT query FROM whole)")
+		documents = append(documents, "SELECT position, chunk, recorded_at, stream_id, language, word_count, words FROM "+table+and+"words @@ (SELECT query FROM whole)")
 	}
 	counted = append(counted, fmt.Sprintf("SELECT %d::bigint, %d::bigint", rows, words))
 	return fmt.Sprintf(wordsSQL, strings.Join(lexemes, " UNION "), strings.Join(documents, " UNION ALL "), strings.Join(counted, " UNION ALL "),
@@ -112,13 +114,13 @@ func (x *Index) wordsSQL(ctx context.Context, q Query, s *scope, fetch int) (str
 const wordsSQL = `
 WITH lexemes AS MATERIALIZED (%[1]s),
      whole AS MATERIALIZED (SELECT string_agg(term, ' | ')::tsquery AS query FROM lexemes),
-     terms AS MATERIALIZED (SELECT row_number() OVER () AS term, term::tsquery AS query FROM lexemes),
+     terms AS MATERIALIZED (SELECT row_number() OVER () AS term, language, term::tsquery AS query FROM lexemes),
      documents AS MATERIALIZED (%[2]s),
      corpus AS MATERIALIZED (SELECT sum(rows)::double precision AS rows, (sum(words) / greatest(sum(rows), 1))::double precision AS mean_words FROM (%[3]s) AS c (rows, words)),
      frequencies AS MATERIALIZED (
          SELECT d.position, d.chunk, d.recorded_at, d.stream_id, d.word_count, t.term,
                 width_bucket((ts_rank('{1,1,1,1}', d.words, t.query) * 1.64493406685)::double precision, %[4]s::double precision[])::double precision AS frequency
-           FROM documents AS d JOIN terms AS t ON d.words @@ t.query),
+           FROM documents AS d JOIN terms AS t ON d.language = t.language AND d.words @@ t.query),
      weights AS MATERIALIZED (
          SELECT f.term, ln(1 + (c.rows - count(*) + 0.5) / (count(*) + 0.5)) AS weight FROM frequencies AS f CROSS JOIN corpus AS c GROUP BY f.term, c.rows)
 SELECT f.position, f.chunk, min(f.recorded_at), min(f.stream_id),
