@@ -47,6 +47,17 @@
 //	a connection is lost          the feed goes on after the event that it read last, if that is still in the log
 //	the log is an older copy      Run ends with eventstore.ErrLogRewound
 //
+// # A new version
+//
+// Where a projection's code or tables change, raise its Version: the new one is built beside the old one, from the start of the
+// log, while the views go on to show the old one.
+//
+//  1. Run the new version, in processes of its own, beside those that run the old one.
+//  2. [Runner.Serve] of the new one, as soon as it is not refused any more as behind: the views show it, all at once.
+//  3. Let the old one run on until the new one has proved itself. Going back is Serve of a runner of the old version.
+//
+// Then stop the old one. A table that is new in a version is shown at once, as it is built.
+//
 // # Inline or live
 //
 // A live projection costs appends nothing and lags by milliseconds; [Runner.WaitFor] waits for one's own write. An inline one

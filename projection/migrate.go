@@ -133,15 +133,14 @@ func (r *Runner) create(ctx context.Context, tx pgx.Tx, p *projection) error {
 		if _, err := tx.Exec(ctx, fillTable(table.SQL, name)); err != nil {
 			return fmt.Errorf("creating table %s: %w", table.Name, err)
 		}
-		view := pgx.Identifier{r.store.Schema(), table.Name}.Sanitize()
 		var taken bool
-		if err := tx.QueryRow(ctx, `SELECT to_regclass($1) IS NOT NULL`, view).Scan(&taken); err != nil {
+		if err := tx.QueryRow(ctx, `SELECT to_regclass($1) IS NOT NULL`, r.viewOf(table)).Scan(&taken); err != nil {
 			return err
 		}
-		if taken { // an earlier version serves
+		if taken { // another version serves, until Serve
 			continue
 		}
-		if _, err := tx.Exec(ctx, `CREATE VIEW `+view+` AS SELECT * FROM `+name); err != nil {
+		if err := r.show(ctx, tx, table, name); err != nil {
 			return fmt.Errorf("creating view %s: %w", table.Name, err)
 		}
 	}

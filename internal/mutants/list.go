@@ -9,6 +9,7 @@ const (
 	snapshots = "./snapshot"
 	analysed  = "./projection/analytics"
 	replayed  = "./snapshot/replay"
+	searched  = "./vectorsearch"
 )
 
 // mutants lists each mechanism with its guarantee's number first (eventstore/doc.go).
@@ -241,14 +242,53 @@ func mutants() []mutant {
 			{"SELECT unnest($1::text[]) ON CONFLICT DO NOTHING`, keysOf(l.ids[d]))", "SELECT unnest($1::text[]) LIMIT 1 ON CONFLICT DO NOTHING`, keysOf(l.ids[d]))"},
 		}, analysed, "TestOddEventsEqualTheOracle"},
 		{"A3 history by position", "projection/analytics/members.go", []swap{
-			{"WHERE h.persona_id = c.id AND h.from_position > c.position)", "WHERE h.persona_id = c.id AND h.from_position > c.position + 1000000)"},
+			{"coalesce(lead(from_position) OVER w, 9223372036854775807) AS until", "9223372036854775807 AS until"},
+		}, analysed, "TestAParkedEventThatIsTriedAgainComesWhereItBelongs"},
+		{"A3 lists after an event of the persona's own", "projection/analytics/members.go", []swap{
+			{"WHERE s.gone AND h.{{key}} = s.id", "WHERE false AND h.{{key}} = s.id"},
 		}, analysed, "TestAHistoryGoesByPositionAfterParking"},
 		{"A4 each fact leaves a mark", "projection/analytics/star.go", []swap{
 			{"		l.dirty.fact(e.OccurredAt, row.Project)\n", ""},
 		}, analysed, "TestTheStarOfASyntheticLogEqualsTheOracle"},
 		{"A4 a refresh is alone", "projection/analytics/refresh.go", []swap{
-			{", pg_advisory_xact_lock($1::text::regclass::oid::bigint)`, s.table(tableDirty))", ", $1::text`, s.table(tableDirty))"},
-		}, analysed, "TestRefreshesWhileFactsComeLoseNothing"},
+			{", pg_advisory_xact_lock($1::text::regclass::oid::bigint)`, s.table(tableDirty), patience)", ", $1::text`, s.table(tableDirty), patience)"},
+		}, analysed, "TestAnotherProcessRefreshes"},
+		{"A4 what could not be computed is marked again", "projection/analytics/refresh.go", []swap{
+			{"	return s.markAgain(ctx, tx, a, left, since)\n", "	_ = left\n	return nil\n"},
+		}, analysed, "TestAPoisonDayStopsNothingElse"},
+		{"a version that is behind does not serve", "projection/serve.go", []swap{
+			{"(least < furthest || v.ParkedKeys > 0)", "false"},
+		}, projected, "TestServe"},
+		{"V1 pieces of one event", "vectorsearch/index.go", []swap{
+			{"if chunk++; chunk > maxChunks {", "if chunk = 1; chunk > maxChunks {"},
+		}, searched, "TestLongTextsAreCutAtTheEndsOfSentences"},
+		{"V2 vectors that are in the tables", "vectorsearch/embed.go", []swap{
+			{"			vectors[hash] = vector\n			return nil\n", "			return nil\n"},
+		}, searched, "TestTheSameTextIsPaidForOnce"},
+		{"V2 vectors of a batch that failed", "vectorsearch/embed.go", []swap{
+			{"			x.kept.put(hash, c.vectors[hash])\n", ""},
+		}, searched, "TestWhatCannotBeEmbeddedIsParked"},
+		{"V3 no passage after the position", "vectorsearch/leaves.go", []swap{
+			{"	if l.last > s.asOf {\n", "	if false {\n"},
+		}, searched, "TestAnEarlierSearchIsThatOfACutLog"},
+		{"V3 statistics of what passes alone", "vectorsearch/words.go", []swap{
+			{"coalesce(sum(word_count), 0) AS words FROM \"+table+where)", "coalesce(sum(word_count), 0) AS words FROM \"+table)"},
+		}, searched, "TestAnEarlierSearchIsThatOfACutLog"},
+		{"V4 HNSW is not complete", "vectorsearch/meaning.go", []swap{
+			{"answer.Complete = answer.Complete && approximate == 0", "answer.Complete = answer.Complete && approximate >= 0"},
+		}, searched, "TestHNSWFindsWhatComparingFinds"},
+		{"V4 parked events are missing", "vectorsearch/search.go", []swap{
+			{"q.AsOf <= w.upTo && !w.parked", "q.AsOf <= w.upTo"},
+		}, searched, "TestWhatCannotBeEmbeddedIsParked"},
+		{"V5 a model's answer is looked at", "vectorsearch/embed.go", []swap{
+			{"		err = CheckVectors(x.model, list, found)\n", ""},
+		}, searched, "TestBadVectorsAreNotStored"},
+		{"V6 writers pass a build", "vectorsearch/maintain.go", []swap{
+			{"`CREATE INDEX CONCURRENTLY %s", "`CREATE INDEX %s"},
+		}, searched, "TestHNSWFindsWhatComparingFinds"},
+		{"V6 a build that was interrupted", "vectorsearch/maintain.go", []swap{
+			{"	if valid != nil && !*valid {\n", "	if false {\n"},
+		}, searched, "TestHNSWFindsWhatComparingFinds"},
 		{"3 fence of an import", "eventstore/import_write.go", []swap{
 			{"fence: schema.SQL(`SELECT {{schema}}.take_fence(false)`)", "fence: schema.SQL(`SELECT {{schema}}.last_position()`)"},
 		}, pkg, "TestNoReaderSkipsAnImport"},

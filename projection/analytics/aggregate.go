@@ -2,6 +2,8 @@ package analytics
 
 import (
 	"fmt"
+	"maps"
+	"math"
 	"slices"
 	"strings"
 
@@ -23,6 +25,11 @@ type Aggregate struct {
 	// SQL is a SELECT of the columns, in their order. {{name}} stands for a table of the star, $1 for what is to be computed: an
 	// array of dates (days, or the Mondays of weeks) or of project ids; $2 for the day it is. It must give the rows of those
 	// alone, which the first column of Key names.
+	//
+	// It may read what leaves a mark when it changes: facts, and aggregates declared before it. Of the dimensions a day or a week
+	// may read what never changes: dim_date, and the histories of members by a fact's position. dim_personas, dim_users and
+	// dim_projects are as they are now, and rows made of their attributes would not follow: join them where the aggregate is
+	// read. A project may read dim_personas, too: it is computed anew when a fact of it or one of its personas has changed.
 	SQL string
 	// Reach is how many days after it a day still counts in, for an aggregate by day. Days up to the one it is are computed.
 	Reach int
@@ -74,6 +81,41 @@ func (a Aggregate) validate() error {
 	return nil
 }
 
+// validateOrder asks that aggregates are made of earlier ones, as they are computed one after the other.
+func validateOrder(all []Aggregate) error {
+	later := []string{tableMembers, tableCohorts}
+	for _, a := range slices.Backward(all) {
+		later = append(later, a.Name)
+		for _, name := range a.tables() {
+			if slices.Contains(later, name) {
+				return &eventstore.InvalidError{Index: -1, Field: "Aggregate " + a.Name, Reason: "is made of " + name + ", which is not computed before it"}
+			}
+		}
+	}
+	return nil
+}
+
+// tables are those that its SQL names.
+func (a Aggregate) tables() []string {
+	names := tableNames().FindAllString(a.SQL, -1)
+	for i := range names {
+		names[i] = strings.Trim(names[i], "{}")
+	}
+	return names
+}
+
+// madeOf are the aggregates that one is made of, and those that they are made of.
+func (s *Star) madeOf(a Aggregate) map[string]bool {
+	names := map[string]bool{}
+	for _, name := range a.tables() {
+		if other, ok := s.aggregate(name); ok {
+			names[name] = true
+			maps.Copy(names, s.madeOf(other))
+		}
+	}
+	return names
+}
+
 func (a Aggregate) sql() string {
 	var columns, comments []string
 	for _, c := range a.Columns {
@@ -108,7 +150,7 @@ func measure(name, comment string) Column {
 }
 
 // aggregates are those that every star has.
-func aggregates(weights Weights) []Aggregate {
+func aggregates(weights Weights, quality Quality) []Aggregate {
 	return []Aggregate{
 		{
 			Name: "daily_active_personas", By: ByDay, Key: []string{day, project},
@@ -150,32 +192,67 @@ func aggregates(weights Weights) []Aggregate {
 			},
 			SQL: `SELECT day, project_id, model, count(*), sum(tokens_in), sum(tokens_out), sum(cost) FROM {{fact_llm_usage}} WHERE day = ANY ($1) GROUP BY 1, 2, 3`,
 		},
-		activity(), effectiveness(), health(weights), diversity(), evenness(),
+		activity(), effectiveness(quality), health(weights), diversity(), evenness(),
 	}
 }
 
-func effectiveness() Aggregate {
+// Quality says how response_quality of focus_group_effectiveness is made: the weights of its parts, which need not add up to 1,
+// and from how many words on a response is a full one. The zero value weighs all alike, with 40 words.
+type Quality struct {
+	Length, OnQuestion, Variety float64
+	FullWords                   int
+}
+
+func (q Quality) withDefaults() Quality {
+	if q.Length == 0 && q.OnQuestion == 0 && q.Variety == 0 {
+		q.Length, q.OnQuestion, q.Variety = 1, 1, 1
+	}
+	if q.FullWords == 0 {
+		q.FullWords = 40
+	}
+	return q
+}
+
+// validateWeights asks for weights that are finite and not negative. Where all are 0 they are the default's.
+func validateWeights(h Weights, q Quality) error {
+	for field, weights := range map[string][]float64{"Config.Health": {h.Completion, h.Engagement, h.Recency}, "Config.Quality": {q.Length, q.OnQuestion, q.Variety}} {
+		for _, w := range weights {
+			if math.IsNaN(w) || math.IsInf(w, 0) || w < 0 {
+				return &eventstore.InvalidError{Index: -1, Field: field, Reason: fmt.Sprintf("has a weight of %g", w)}
+			}
+		}
+	}
+	if q.FullWords < 0 {
+		return &eventstore.InvalidError{Index: -1, Field: "Config.Quality", Reason: "has negative FullWords"}
+	}
+	return nil
+}
+
+func effectiveness(q Quality) Aggregate {
 	return Aggregate{
 		Name: "focus_group_effectiveness", By: ByDay, Key: []string{day, project},
-		Grain: "A row a day and project on which discussions began. response_quality = (min(words_per_response / 40, 1) + on_question_share + lexical_variety) / 3, of those of the three that are known.",
+		Grain: fmt.Sprintf("A row a day and project on which discussions began. response_quality = (%g * min(words_per_response / %d, 1) + %g * on_question_share + %g * lexical_variety) / "+
+			"the weights of those of the three that are known.", q.Length, q.FullWords, q.OnQuestion, q.Variety),
 		Columns: []Column{
 			dayColumn(), projectColumn(), count("sessions", "Discussions that began."), count("completed", "Those of them that were completed."),
 			count("questions", "Questions asked."), count("responses", "Responses of participants."), count("followups", "Further turns."),
-			measure("responses_per_participant_question", "Responses, divided by the sum of invited times questions of each session; NULL where that is 0."),
+			measure("responses_per_participant_question", "Responses of sessions with invited participants and questions, divided by the sum of invited times questions; NULL without any."),
 			measure("words_per_response", "Mean words of a response, each response alike."),
 			measure("on_question_share", "Mean of the sessions' shares."), measure("lexical_variety", "Mean of the sessions' varieties."),
 			measure("seconds_per_question", "Mean of the sessions' means."),
 			measure("response_quality", "0 to 1: see the table."),
 		},
-		SQL: `
+		SQL: fmt.Sprintf(`
 SELECT day, project_id, sessions, completed, questions, responses, followups, per_question, words_per_response, on_question_share, lexical_variety, seconds_per_question,
-       (SELECT avg(part) FROM (VALUES (CASE WHEN words_per_response IS NOT NULL THEN least(words_per_response / 40, 1) END), (on_question_share), (lexical_variety)) AS parts (part))
+       (SELECT sum(weight * part) / nullif(sum(weight) FILTER (WHERE part IS NOT NULL), 0)
+          FROM (VALUES (%[1]g::double precision, CASE WHEN words_per_response IS NOT NULL THEN least(words_per_response / %[2]d, 1) END),
+                       (%[3]g, on_question_share), (%[4]g, lexical_variety)) AS parts (weight, part))
   FROM (SELECT day, project_id, count(*) AS sessions, count(*) FILTER (WHERE completed) AS completed, sum(questions) AS questions,
                sum(responses) AS responses, sum(followups) AS followups,
-               sum(responses)::double precision / nullif(sum(invited::bigint * questions), 0) AS per_question,
+               (sum(responses) FILTER (WHERE invited > 0 AND questions > 0))::double precision / nullif(sum(invited::bigint * questions), 0) AS per_question,
                sum(words_per_response * responses) / nullif(sum(responses) FILTER (WHERE words_per_response IS NOT NULL), 0) AS words_per_response,
                avg(on_question_share) AS on_question_share, avg(lexical_variety) AS lexical_variety, avg(seconds_per_question) AS seconds_per_question
-          FROM {{fact_focus_group_sessions}} WHERE day = ANY ($1) GROUP BY 1, 2) AS s`,
+          FROM {{fact_focus_group_sessions}} WHERE day = ANY ($1) GROUP BY 1, 2) AS s`, q.Length, q.FullWords, q.OnQuestion, q.Variety),
 	}
 }
 
@@ -200,7 +277,7 @@ func health(w Weights) Aggregate {
 		Columns: []Column{
 			dayColumn(), projectColumn(), count("sessions", "Discussions that began in the window."),
 			measure("completion", "Share of them that were completed; NULL without any."),
-			measure("engagement", "Their responses per invited participant and question, at most 1; NULL where none were invited or asked."),
+			measure("engagement", "Responses per invited participant and question, at most 1, of those of them with both; NULL without any."),
 			{Name: "last_active", Type: "date NOT NULL", Comment: "Last day up to this one with an interaction or the beginning of a session."},
 			measure("recency", fmt.Sprintf("1 on a day with activity, falling by 1/%d a day.", healthWindow)),
 			measure("score", "0 to 1: see the table."),
@@ -214,7 +291,8 @@ SELECT date, project_id, sessions, completion, engagement, last_active, recency,
                CASE WHEN sum(a.chances) > 0 THEN least(1, sum(a.responses)::double precision / sum(a.chances)) END AS engagement,
                max(a.day) AS last_active, 1 - (d.date - max(a.day))::double precision / %[1]d AS recency
           FROM (SELECT unnest($1::date[]) AS date) AS d
-          JOIN (SELECT day, project_id, count(*) AS sessions, count(*) FILTER (WHERE completed) AS completed, sum(responses) AS responses, sum(invited::bigint * questions) AS chances
+          JOIN (SELECT day, project_id, count(*) AS sessions, count(*) FILTER (WHERE completed) AS completed,
+                       sum(responses) FILTER (WHERE invited > 0 AND questions > 0) AS responses, sum(invited::bigint * questions) AS chances
                   FROM {{fact_focus_group_sessions}} WHERE day > (SELECT min(d) FROM unnest($1::date[]) AS d) - %[1]d AND day <= (SELECT max(d) FROM unnest($1::date[]) AS d) GROUP BY 1, 2
                  UNION ALL
                 SELECT DISTINCT date, project_id, NULL::bigint, NULL::bigint, NULL::bigint, NULL::bigint

@@ -3,6 +3,7 @@ package analytics_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -129,8 +130,8 @@ func TestAColumnIsAddedWhileTheTableIsInUse(t *testing.T) {
 	require.Equal(t, 3, waited)
 	require.GreaterOrEqual(t, batches, 6, "three batches of 1,000 for each of the two tables")
 	require.Equal(t, []string{
-		"dim_personas add", "dim_personas fill", "dim_personas hold", "dim_personas show",
 		"dim_persona_history add", "dim_persona_history fill", "dim_persona_history hold", "dim_persona_history show",
+		"dim_personas add", "dim_personas fill", "dim_personas hold", "dim_personas show",
 	}, steps)
 	r, w := reads.Load(), writes.Load()
 	require.Eventually(t, func() bool { return reads.Load() > r && writes.Load() > w }, 30*time.Second, time.Millisecond)
@@ -141,7 +142,19 @@ func TestAColumnIsAddedWhileTheTableIsInUse(t *testing.T) {
 	requireBand(t, log)
 	require.Empty(t, byOutcome(checked(t, old), analytics.Failed))
 
-	require.NoError(t, young.AddColumn(ctx, "dim_personas", "band", analytics.Backfill{Value: bandOfRow}), "again, as after a kill")
+	wrong := func(table string) (n int) {
+		t.Helper()
+		require.NoError(t, log.Pool.QueryRow(ctx, `SELECT count(*) FROM `+log.Schema()+`.`+table+` WHERE band IS DISTINCT FROM `+bandOfRow).Scan(&n))
+		return n
+	}
+	require.Positive(t, wrong("dim_persona_history"), "the old code has written since, and knows no bands")
+	appendAt(t, log, focusgroup.PersonaStream("m00000"), smallWorld(), focusgroup.PersonaEdited{PersonaID: "m00000", ProjectID: "p1", UserID: "u1", Name: "Many", Attributes: focusgroup.Attributes{Age: 90}})
+	last = appendAt(t, log, focusgroup.PersonaStream("late"), smallWorld(), focusgroup.PersonaCreated{PersonaID: "late", ProjectID: "p1", UserID: "u1", Name: "Many", Attributes: focusgroup.Attributes{Age: 20}})
+	require.NoError(t, runner.WaitFor(ctx, "analytics", last.Position()))
+	require.GreaterOrEqual(t, wrong("dim_personas"), 2, "a new one, and one that has grown old")
+	require.NoError(t, young.AddColumn(ctx, "dim_personas", "band", analytics.Backfill{Value: bandOfRow}), "again, when the old code is gone")
+	require.Zero(t, wrong("dim_persona_history"))
+	require.Zero(t, wrong("dim_personas"))
 }
 
 // requireBand asks that the column is as it was declared, in tables and views.
@@ -162,6 +175,9 @@ SELECT attnotnull, col_description(attrelid, attnum), (SELECT count(*) FROM pg_c
 SELECT count(*) FILTER (WHERE band = 'young'), count(*) FILTER (WHERE band = 'old') FROM `+log.Schema()+`.`+table+` WHERE name = 'Many'`).Scan(&young, &old))
 		require.Positive(t, young)
 		require.Positive(t, old)
+		require.NoError(t, log.Pool.QueryRow(t.Context(), `SELECT col_description(attrelid, attnum) FROM pg_attribute WHERE attrelid = $1::text::regclass AND attname = 'band'`,
+			log.Schema()+"."+table).Scan(&comment))
+		require.Equal(t, "A band of ages.", comment, "the view's")
 	}
 }
 
@@ -183,13 +199,13 @@ func TestAddingAColumnIsTakenUpAgain(t *testing.T) {
 	}})
 	require.ErrorIs(t, err, context.Canceled)
 	var filled int64
-	require.NoError(t, log.Pool.QueryRow(t.Context(), `SELECT count(band) FROM `+log.Schema()+`.dim_personas_v1`).Scan(&filled))
+	require.NoError(t, log.Pool.QueryRow(t.Context(), `SELECT count(band) FROM `+log.Schema()+`.dim_persona_history_v1`).Scan(&filled))
 	require.EqualValues(t, 1000, filled)
 	var total int64
 	require.NoError(t, star.AddColumn(t.Context(), "dim_personas", "band", analytics.Backfill{Value: bandOfRow, Progress: func(p analytics.AddProgress) { total = p.Filled }}))
 	var history int64
 	require.NoError(t, log.Pool.QueryRow(t.Context(), `SELECT count(*) FROM `+log.Schema()+`.dim_persona_history`).Scan(&history))
-	require.EqualValues(t, 2501-1000, total-history, "the 2,500 personas and the one that stands for none, but for those filled before")
+	require.EqualValues(t, 2501, total-(history-1000), "the 2,500 personas and the one that stands for none, and the states, but for those filled before")
 	requireBand(t, log)
 
 	// The code that declares the attribute goes on with the tables.
@@ -247,4 +263,104 @@ func TestAColumnOfAFact(t *testing.T) {
 	} {
 		require.ErrorIs(t, add(with(c), ""), eventstore.ErrInvalid, name)
 	}
+}
+
+// What cannot be is found before anything changes: a constraint that rows break would have the projection's own rows refused.
+func TestAColumnThatCannotBeChangesNothing(t *testing.T) {
+	t.Parallel()
+	log := newLog(t)
+	appendWorld(t, log)
+	builtStar(t, log, analytics.Config{})
+	add := func(kind, value string) error {
+		config := band()
+		config.Attributes[0].Column.Type = kind
+		star, err := analytics.New(log.Store, config)
+		require.NoError(t, err)
+		return star.AddColumn(t.Context(), "dim_personas", "band", analytics.Backfill{Value: value})
+	}
+	const kind = `text NOT NULL DEFAULT 'none' CHECK (band <> '')`
+	err := add(kind, `CASE WHEN persona_id = 'a3' THEN '' ELSE 'x' END`)
+	require.ErrorIs(t, err, eventstore.ErrInvalid)
+	require.ErrorContains(t, err, "(a3, ", "the row")
+	err = add(kind, `nullif(persona_id, 'a2')`)
+	require.ErrorIs(t, err, eventstore.ErrInvalid)
+	require.ErrorContains(t, err, "NOT NULL, which the row")
+	err = add(`text NOT NULL DEFAULT '' CHECK (band <> '')`, `'x'`)
+	require.ErrorIs(t, err, eventstore.ErrInvalid)
+	require.ErrorContains(t, err, "DEFAULT")
+	require.ErrorContains(t, add(kind, `created_at::text`), "created_at", "the history has no such column")
+	require.ErrorContains(t, add(kind, `valid_from::text`), "valid_from", "the members have no such column")
+	var columns int
+	require.NoError(t, log.Pool.QueryRow(t.Context(), `SELECT count(*) FROM information_schema.columns WHERE table_schema = $1 AND column_name = 'band'`, log.Schema()).Scan(&columns))
+	require.Zero(t, columns)
+}
+
+// A constraint that turns out broken when it is validated is taken away again: the projection goes on.
+func TestAConstraintThatRowsBreakIsTakenAway(t *testing.T) {
+	t.Parallel()
+	log := newLog(t)
+	appendWorld(t, log)
+	old := builtStar(t, log, analytics.Config{})
+	_, err := log.Pool.Exec(t.Context(), strings.ReplaceAll(`CREATE TABLE {{s}}.moods (good boolean); INSERT INTO {{s}}.moods VALUES (true);
+CREATE FUNCTION {{s}}.fine(text) RETURNS boolean LANGUAGE sql AS 'SELECT good FROM {{s}}.moods'`, "{{s}}", log.Schema()))
+	require.NoError(t, err)
+	config := band()
+	config.Attributes[0].Column.Type = `text DEFAULT 'none' CHECK (` + log.Schema() + `.fine(band))`
+	star, err := analytics.New(log.Store, config)
+	require.NoError(t, err)
+	mood := func(good bool) {
+		_, err := log.Pool.Exec(t.Context(), `UPDATE `+log.Schema()+`.moods SET good = $1`, good)
+		require.NoError(t, err)
+	}
+	err = star.AddColumn(t.Context(), "dim_personas", "band", analytics.Backfill{Progress: func(p analytics.AddProgress) {
+		if p.Step == "hold" { // it has been added, and not been validated yet
+			mood(false)
+		}
+	}})
+	require.ErrorContains(t, err, "is violated by some row")
+	appendAt(t, log, focusgroup.PersonaStream("a2"), smallWorld(), focusgroup.PersonaEdited{PersonaID: "a2", ProjectID: "p1", Name: "Bert"})
+	advance(t, log, old)
+	mood(true)
+	require.NoError(t, star.AddColumn(t.Context(), "dim_personas", "band", analytics.Backfill{}))
+}
+
+// A fact with Lines has a key of three columns, whose pages begin and end among the rows of an event.
+func TestAColumnOfAMonthOfManyLines(t *testing.T) {
+	t.Parallel()
+	log := newLog(t)
+	const events, lines = 240, 7
+	payloads := make([]any, events)
+	for i := range payloads {
+		payloads[i] = focusgroup.Response{PersonaID: "a1", Text: fmt.Sprint("word ", i)}
+	}
+	at := time.Date(2025, 3, 3, 9, 0, 0, 0, time.UTC)
+	appendAt(t, log, "discussion-1", at, payloads...)
+	fact := analytics.Fact{
+		Name: "fact_words", Grain: "A row a word.", Types: []string{focusgroup.TypeResponse}, Lines: true,
+		Columns: []analytics.Column{{Name: "word", Type: "text NOT NULL", Comment: "The word."}},
+		Rows: func(eventstore.Recorded) ([]analytics.Row, error) {
+			rows := make([]analytics.Row, lines)
+			for i := range rows {
+				rows[i].Values = []any{fmt.Sprint(i)}
+			}
+			return rows, nil
+		},
+	}
+	builtStar(t, log, analytics.Config{Facts: []analytics.Fact{fact}})
+	fact.Columns = append(fact.Columns, analytics.Column{Name: "twice", Type: "integer", Comment: "Twice the line."})
+	star, err := analytics.New(log.Store, analytics.Config{Facts: []analytics.Fact{fact}})
+	require.NoError(t, err)
+	batches, filled := 0, int64(0)
+	require.NoError(t, star.AddColumn(t.Context(), "fact_words", "twice", analytics.Backfill{Value: "2 * line", Progress: func(p analytics.AddProgress) {
+		if p.Step == "fill" {
+			batches, filled = batches+1, p.Filled
+		}
+	}}))
+	require.Equal(t, 2, batches)
+	require.EqualValues(t, events*lines, filled)
+	var rows, leaves, wrong int
+	require.NoError(t, log.Pool.QueryRow(t.Context(), `SELECT count(*), count(DISTINCT tableoid), count(*) FILTER (WHERE twice IS DISTINCT FROM 2 * line) FROM `+log.Schema()+`.fact_words_v1`).Scan(&rows, &leaves, &wrong))
+	require.Equal(t, events*lines, rows)
+	require.Equal(t, 1, leaves)
+	require.Zero(t, wrong)
 }

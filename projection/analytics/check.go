@@ -44,6 +44,8 @@ type Findings struct {
 	Rows []any
 	// Note says what else there is to know.
 	Note string
+
+	reached *eventstore.Position // where a walk through the log goes on with the next run
 }
 
 // ErrSkip is what a check's Run returns where it has nothing to judge, wrapped in the reason.
@@ -78,6 +80,8 @@ type Result struct {
 	Rows           []json.RawMessage // the first failing rows
 	Note           string            // why it errored or was skipped, and what else there is to know
 	Took           time.Duration
+
+	reached *eventstore.Position
 }
 
 // Report is a run of all checks. It is kept in the tables analytics_check_runs, _results and _failures for 90 days, or until

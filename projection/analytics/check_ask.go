@@ -1,10 +1,12 @@
 package analytics
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -37,6 +39,9 @@ func (s *Star) ask(ctx context.Context, c Check) Result {
 		return err
 	})
 	result.Failing, result.Total, result.Note = found.Failing, found.Total, found.Note
+	if err == nil || errors.Is(err, ErrSkip) {
+		result.reached = found.reached
+	}
 	if err == nil {
 		result.Rows, err = firstRows(found.Rows)
 	}
@@ -48,6 +53,7 @@ func (s *Star) ask(ctx context.Context, c Check) Result {
 	default:
 		result.Outcome, result.Severity = c.judge(found)
 	}
+	result.Note = cleanText(result.Note)
 	result.Took = time.Since(started)
 	return result
 }
@@ -93,14 +99,33 @@ func firstRows(rows []any) ([]json.RawMessage, error) {
 		if err != nil {
 			return nil, fmt.Errorf("a failing row as JSON: %w", err)
 		}
-		kept = append(kept, text)
+		kept = append(kept, cleanJSON(text))
 	}
 	return kept, nil
 }
 
+// cleanText leaves out what PostgreSQL's text cannot hold.
+func cleanText(text string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(text, "\ufffd"), "\x00", "\ufffd")
+}
+
+// cleanJSON leaves out what a jsonb cannot hold: invalid UTF-8, \u0000 and halves of surrogates, but no escaped backslashes.
+func cleanJSON(text json.RawMessage) json.RawMessage {
+	escapes := regexp.MustCompile(`\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u0000|\\u[dD][89a-fA-F][0-9a-fA-F]{2}`)
+	return escapes.ReplaceAllFunc(bytes.ToValidUTF8(text, []byte("\ufffd")), func(found []byte) []byte {
+		if len(found) == len(`\u0000`) {
+			return []byte(`\ufffd`)
+		}
+		return found
+	})
+}
+
+// exact is more than floating-point numbers err by in a product: a share at its boundary passes.
+const exact = 1 - 1e-15
+
 // judge holds what was found against the thresholds.
 func (c Check) judge(found Findings) (Outcome, Severity) {
-	if c.Mostly > 0 && found.Total > 0 && float64(found.Failing) <= (1-c.Mostly)*float64(found.Total) {
+	if c.Mostly > 0 && found.Total > 0 && float64(found.Total-found.Failing) >= exact*c.Mostly*float64(found.Total) {
 		return Passed, ""
 	}
 	switch {

@@ -2,6 +2,7 @@ package analytics
 
 import (
 	"embed"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -23,6 +24,9 @@ func withTable(sql string, pairs ...string) string {
 	}
 	return sql
 }
+
+// completenessSuffix follows the fact's name.
+const completenessSuffix = ".completeness"
 
 // checkList collects built-in checks, and the first error of their files.
 type checkList struct {
@@ -49,11 +53,19 @@ func (s *Star) builtinChecks() ([]Check, error) {
 	list.add(Check{Name: "star.freshness", About: "an event that the star wants waits for longer than five minutes"},
 		"check_waiting", "version", fmt.Sprint(s.config.Version), "types", strings.Join(types, ", "))
 	list.add(Check{Name: "star.parked", About: "an event could not be applied, or waits behind one: no fact has it", Warn: 1}, "check_parked", "version", fmt.Sprint(s.config.Version))
+	list.all = append(list.all, Check{
+		Name: "aggregates.freshness", About: "minutes that the aggregates lag behind the facts, or behind a day that has begun", Run: s.freshness, Warn: 10, Error: 60,
+	})
 	for _, f := range s.facts {
 		list.all = append(list.all, Check{
-			Name: f.Name + ".completeness", Run: s.completeness(f),
-			About: "an event of the log has not the rows that it makes, or more",
+			Name: f.Name + completenessSuffix, Run: s.completeness(f),
+			About: "an event of the log has not the rows that it makes, or more, or there are rows of none",
 		})
+		if f.Name != FactSessions { // whose rows go on filling
+			list.all = append(list.all, Check{
+				Name: f.Name + ".agrees", About: "a row of a sample is not what Rows makes of its event", Run: s.exactness(f),
+			})
+		}
 		s.rowChecks(&list, f)
 		s.trendChecks(&list, f)
 	}
@@ -66,17 +78,22 @@ func (s *Star) builtinChecks() ([]Check, error) {
 	list.add(Check{Name: "dim_persona_history.unbroken", About: "the states of a persona do not follow each other", Total: total(dimPersonaHistory)}, "check_history")
 	list.all = append(list.all, acceptedValues()...)
 	list.all = append(list.all, Check{
-		Name: FactSessions + ".one_a_discussion", About: "a discussion has begun more than once", Total: total(FactSessions),
+		Name: FactSessions + ".one_a_discussion", About: "a discussion has begun more than once", Total: total(FactSessions), Warn: 1,
 		SQL: `SELECT discussion_id, count(*) AS rows, array_agg(position ORDER BY position) AS positions FROM {{` + FactSessions + `}} GROUP BY 1 HAVING count(*) > 1`,
+	}, Check{
+		Name: FactSessions + ".times", About: "a discussion has ended before it began: clocks disagree", Total: total(FactSessions), Warn: 1,
+		SQL: `SELECT position, discussion_id, timestamp, ended_at FROM {{` + FactSessions + `}} WHERE ended_at < timestamp`,
 	})
 	for _, a := range s.aggregates {
 		list.all = append(list.all, Check{Name: a.Name + ".agrees", About: "the stored row is not what the facts add up to", Run: s.agreement(a)})
 	}
-	list.add(Check{
+	cells, err := sqlOf("check_cohorts", "zone", literal(s.config.TimeZone), "weeks", fmt.Sprint(cohortWeeks))
+	list.all = append(list.all, Check{
 		Name: tableCohorts + ".agrees", About: "the stored cell is not what the weekly activity adds up to",
-		Total: `SELECT count(*) FROM {{` + tableCohorts + `}} WHERE NOT EXISTS (SELECT FROM {{` + tableDirty + `}} WHERE at IS NOT NULL)`,
-	}, "check_cohorts", "zone", literal(s.config.TimeZone), "weeks", fmt.Sprint(cohortWeeks))
-	return list.all, list.err
+		SQL:   `SELECT stored, computed FROM (` + cells + `) AS cells WHERE differs`,
+		Total: `SELECT count(*) FROM (` + cells + `) AS cells`,
+	})
+	return list.all, errors.Join(list.err, err)
 }
 
 func total(table string) string { return `SELECT count(*) FROM {{` + table + `}}` }
@@ -133,7 +150,7 @@ func (s *Star) trendChecks(list *checkList, f Fact) {
 		known = append(known, fmt.Sprintf("count(%[1]s) FILTER (WHERE now) AS %[2]s_now, count(%[1]s) FILTER (WHERE NOT now) AS %[2]s_before", value, c.Name))
 		values = append(values, fmt.Sprintf("('%[1]s', %[1]s_now, %[1]s_before)", c.Name))
 	}
-	nulls, err := sqlOf("check_nulls", "fact", fact, "known", strings.Join(known, ",\n               "), "values", strings.Join(values, ", "))
+	nulls, err := sqlOf("check_nulls", "fact", fact, "zone", literal(s.config.TimeZone), "known", strings.Join(known, ",\n               "), "values", strings.Join(values, ", "))
 	if err != nil {
 		list.err = err
 	}
@@ -157,19 +174,23 @@ func (s *Star) trendChecks(list *checkList, f Fact) {
 
 // acceptedValues are rules that the tables' constraints do not hold.
 func acceptedValues() []Check {
+	usage := Check{
+		Name: FactUsage + ".values", About: "tokens of a model that has no name, or dollars for no tokens", Total: total(FactUsage), Warn: 1,
+		SQL: `SELECT position, timestamp, model, tokens_in, tokens_out, cost FROM {{` + FactUsage + `}}
+ WHERE model = '' AND tokens_in + tokens_out > 0 OR cost > 0 AND tokens_in + tokens_out = 0`,
+	}
 	check := func(table, about, columns, condition string) Check {
 		return Check{Name: table + ".values", About: about, Total: total(table), SQL: `SELECT ` + columns + ` FROM {{` + table + `}} WHERE ` + condition}
 	}
 	return []Check{
-		check(FactInteractions, "the duration is no number", "position, timestamp, duration_seconds", `duration_seconds = 'NaN'`),
-		check(FactUsage, "the cost is no number of dollars", "position, timestamp, cost", `cost IN ('NaN', 'Infinity')`),
+		usage,
 		check(FactTurns, "the lengths of a text do not go together", "position, timestamp, words, distinct_words, characters",
 			`words < 0 OR distinct_words > words OR words > characters OR (words > 0) <> (distinct_words > 0)`),
 		check(FactAnswers, "an answer is not of its question's type", "position, line, question_type, choices, rating, scale_max, words",
 			`rating < 0 OR rating > scale_max OR question_type = 'single_choice' AND cardinality(choices) > 1 OR (choices IS NOT NULL) <> (question_type IN ('single_choice', 'multiple_choice'))`),
 		check(FactSessions, "the numbers of a discussion do not go together", "position, discussion_id, invited, questions, responses, followups, on_question_share, lexical_variety, completed, ended_at",
 			`least(invited, planned_questions, questions, responses, followups, participants, words) < 0 OR on_question_share NOT BETWEEN 0 AND 1
-    OR lexical_variety NOT BETWEEN 0 AND 1 OR completed AND ended_at IS NULL OR ended_at < timestamp`),
+    OR lexical_variety NOT BETWEEN 0 AND 1 OR completed AND ended_at IS NULL`),
 		check(string(Personas), "an age that nobody has", "persona_id, age", `age NOT BETWEEN 0 AND 120`),
 	}
 }

@@ -40,6 +40,7 @@ const resultsSQL = `CREATE TABLE {{table}} (
     total      bigint NOT NULL,
     note       text NOT NULL,
     seconds    double precision NOT NULL,
+    reached    bigint,
     PRIMARY KEY (run, check_name)
 );
 COMMENT ON TABLE {{table}} IS 'A row a check and run.';
@@ -50,7 +51,8 @@ COMMENT ON COLUMN {{table}}.severity IS 'Of a failure: warn or error; NULL for o
 COMMENT ON COLUMN {{table}}.failing IS 'Rows that fail.';
 COMMENT ON COLUMN {{table}}.total IS 'Rows that were looked at; 0 where they are not counted.';
 COMMENT ON COLUMN {{table}}.note IS 'Why it errored or was skipped, and what else there is to know; empty for nothing.';
-COMMENT ON COLUMN {{table}}.seconds IS 'Seconds it took.';`
+COMMENT ON COLUMN {{table}}.seconds IS 'Seconds it took.';
+COMMENT ON COLUMN {{table}}.reached IS 'Of a check for completeness: the position from which the next run goes on to older events; NULL for others.';`
 
 const failuresSQL = `CREATE TABLE {{table}} (
     run        bigint NOT NULL,
@@ -81,6 +83,7 @@ func (s *Star) keep(ctx context.Context, report *Report) error {
 	var severities []*string
 	var failing, totals []int64
 	var seconds []float64
+	var reached []*int64
 	var numbers []int32
 	var failed []json.RawMessage
 	for _, r := range report.Results {
@@ -90,7 +93,7 @@ func (s *Star) keep(ctx context.Context, report *Report) error {
 		if text := string(r.Severity); text != "" {
 			severity = &text
 		}
-		severities = append(severities, severity)
+		severities, reached = append(severities, severity), append(reached, (*int64)(r.reached))
 		for i, row := range r.Rows {
 			failedNames, numbers, failed = append(failedNames, r.Check), append(numbers, int32(i+1)), append(failed, row)
 		}
@@ -103,8 +106,8 @@ func (s *Star) keep(ctx context.Context, report *Report) error {
 		}
 		_, err = tx.Exec(ctx, `
 INSERT INTO `+s.table(tableResults)+`
-SELECT $1::bigint, * FROM unnest($2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::text[], $8::double precision[])`,
-			report.Run, names, outcomes, severities, failing, totals, notes, seconds)
+SELECT $1::bigint, * FROM unnest($2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::text[], $8::double precision[], $9::bigint[])`,
+			report.Run, names, outcomes, severities, failing, totals, notes, seconds, reached)
 		if err != nil {
 			return err
 		}

@@ -1,8 +1,13 @@
 package analytics
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -50,136 +55,225 @@ func notMigrated(err error) error {
 	return err
 }
 
-// wrongRows is an event whose rows are not there, or are more than it makes.
-type wrongRows struct {
-	Position int64  `json:"position"`
-	Type     string `json:"event_type"`
-	Want     int    `json:"want"`
-	Have     int    `json:"have"`
+// leftOut are the positions that have no rows, and why.
+func (at places) leftOut() map[eventstore.Position]string {
+	left := map[eventstore.Position]string{}
+	for _, p := range at.parked {
+		left[eventstore.Position(p)] = "its event is parked"
+	}
+	for _, p := range at.skipped {
+		left[eventstore.Position(p)] = "its event was skipped"
+	}
+	return left
 }
 
-// completeness holds a fact against the newest events of the log, up to where the star stands: each has as many rows as Rows
-// makes of it. What is parked or skipped has none, and is counted apart.
+// wrongRows is a position whose rows are not those that its event makes.
+type wrongRows struct {
+	Position eventstore.Position `json:"position"`
+	Type     string              `json:"event_type,omitempty"`
+	Want     int                 `json:"want"`
+	Have     int                 `json:"have"`
+	Reason   string              `json:"reason,omitempty"`
+}
+
+// walk holds a fact's rows against the log, position by position.
+type walk struct {
+	star *Star
+	fact Fact
+	tx   pgx.Tx
+	sql  string
+	left map[eventstore.Position]string
+
+	found   Findings
+	unread  int                   // events whose body the Cipher does not give
+	rowless []eventstore.Position // the first of those without rows
+	without int                   // how many of those there are
+}
+
+// completeness holds a fact against the log, up to where the star stands: each event has as many rows as Rows makes of it, and
+// no other position has any. It looks at the newest window, and at one of the older ones, which runs take in turn.
 func (s *Star) completeness(f Fact) func(context.Context, pgx.Tx) (Findings, error) {
-	return func(ctx context.Context, tx pgx.Tx) (found Findings, err error) {
+	return func(ctx context.Context, tx pgx.Tx) (Findings, error) {
 		at, err := s.places(ctx, tx)
 		if err != nil {
-			return found, err
+			return Findings{}, err
 		}
-		left := map[eventstore.Position]bool{}
-		for _, p := range slices.Concat(at.parked, at.skipped) {
-			left[eventstore.Position(p)] = true
+		w := &walk{star: s, fact: f, tx: tx, left: at.leftOut()}
+		if w.sql, err = sqlOf("check_have", "schema", string(pg.QuoteSchema(s.store.Schema())), "fact", s.table(f.Name)); err != nil {
+			return Findings{}, err
 		}
 		from := max(0, at.upTo-s.config.CheckWindow)
-		unread := 0
-		for chunk, err := range s.store.Chunks(ctx, from, eventstore.Filter{Types: f.Types}) {
+		if err := w.look(ctx, from, at.upTo); err != nil {
+			return w.found, err
+		}
+		if err := w.compare(ctx, at.upTo, math.MaxInt64, nil); err != nil {
+			return w.found, err
+		}
+		note := fmt.Sprintf("positions %d to %d", from+1, at.upTo)
+		if from > 0 {
+			older, err := s.olderThan(ctx, tx, f, from)
 			if err != nil {
-				return found, err
+				return w.found, err
 			}
-			events := slices.DeleteFunc(chunk.Events, func(e eventstore.Recorded) bool { return e.Position > at.upTo || left[e.Position] })
-			n, err := s.compareRows(ctx, tx, f, events, &found)
-			if err != nil {
-				return found, err
+			next := max(0, older-s.config.CheckWindow)
+			if err := w.look(ctx, next, older); err != nil {
+				return w.found, err
 			}
-			unread += n
-			if chunk.UpTo >= at.upTo {
-				break
-			}
+			note += fmt.Sprintf(" and %d to %d", next+1, older)
+			w.found.reached = &next
 		}
-		if found.Total == 0 {
-			return found, fmt.Errorf("%w: the window has no such events (%d cannot be decoded)", ErrSkip, unread)
-		}
-		found.Note = fmt.Sprintf("positions %d to %d", from+1, at.upTo)
-		if len(left) > 0 {
-			found.Note += fmt.Sprintf("; %d parked and %d skipped events of all types are left out", len(at.parked), len(at.skipped))
-		}
-		if unread > 0 {
-			found.Note += fmt.Sprintf("; %d cannot be decoded", unread)
-		}
-		return found, nil
+		return w.result(at, note)
 	}
 }
 
-// compareRows counts the rows of a page of events. What cannot be decoded any more, as its key was erased, is told apart.
-func (s *Star) compareRows(ctx context.Context, tx pgx.Tx, f Fact, events []eventstore.Recorded, found *Findings) (unread int, err error) {
-	if len(events) == 0 {
-		return 0, nil
+// olderThan is where the older windows go on, down from where the last run came to; from the newest window again after the first.
+func (s *Star) olderThan(ctx context.Context, tx pgx.Tx, f Fact, newest eventstore.Position) (eventstore.Position, error) {
+	var reached eventstore.Position
+	err := tx.QueryRow(ctx, s.fill(`SELECT reached FROM {{`+tableResults+`}} WHERE check_name = $1::text AND reached IS NOT NULL ORDER BY run DESC LIMIT 1`),
+		f.Name+completenessSuffix).Scan(&reached)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return newest, nil
 	}
-	positions := make([]int64, len(events))
-	first, last := events[0].OccurredAt, events[0].OccurredAt // bound the partitions
-	for i, e := range events {
-		positions[i] = int64(e.Position)
-		if e.OccurredAt.Before(first) {
-			first = e.OccurredAt
+	if reached <= 0 || reached > newest {
+		reached = newest
+	}
+	return reached, err
+}
+
+// look goes through the positions after from, up to upTo.
+func (w *walk) look(ctx context.Context, from, upTo eventstore.Position) error {
+	for chunk, err := range w.star.store.Chunks(ctx, from, eventstore.Filter{Types: w.fact.Types}) {
+		if err != nil {
+			return err
 		}
-		if e.OccurredAt.After(last) {
-			last = e.OccurredAt
+		events := slices.DeleteFunc(chunk.Events, func(e eventstore.Recorded) bool { return e.Position > upTo })
+		until := min(chunk.UpTo, upTo)
+		if err := w.compare(ctx, from, until, events); err != nil {
+			return err
+		}
+		if from = until; from == upTo {
+			return nil
 		}
 	}
-	rows, err := tx.Query(ctx, `SELECT position, count(*) FROM `+s.table(f.Name)+` WHERE position = ANY ($1::bigint[]) AND timestamp BETWEEN $2::timestamptz AND $3::timestamptz GROUP BY 1`,
-		positions, first, last)
+	return w.compare(ctx, from, upTo, nil)
+}
+
+// compare holds the events of a stretch of positions against the rows of these.
+func (w *walk) compare(ctx context.Context, from, upTo eventstore.Position, events []eventstore.Recorded) error {
+	have, err := w.have(ctx, from, upTo)
 	if err != nil {
-		return 0, err
-	}
-	type count struct {
-		Position int64
-		Rows     int
-	}
-	counts, err := pgx.CollectRows(rows, pgx.RowToStructByPos[count])
-	if err != nil {
-		return 0, err
-	}
-	have := map[int64]int{}
-	for _, c := range counts {
-		have[c.Position] = c.Rows
+		return err
 	}
 	for _, stored := range events {
-		e, err := s.store.Decode(ctx, stored)
-		if ctx.Err() != nil {
-			return 0, err
-		}
-		if err != nil {
-			unread++
+		if w.left[stored.Position] != "" {
 			continue
 		}
-		want, err := f.Rows(e)
-		if err != nil {
-			return 0, fmt.Errorf("event %d: %w", e.Position, err)
+		rows := have[stored.Position].Rows
+		delete(have, stored.Position)
+		e, err := w.star.store.Decode(ctx, stored)
+		switch {
+		case errors.Is(err, eventstore.ErrCipher) && ctx.Err() == nil: // its key was erased, and what was said in it
+			w.cannotRead(stored.Position, rows)
+			continue
+		case err != nil:
+			return err
 		}
-		found.Total++
-		if wrong := (wrongRows{int64(e.Position), e.Type, len(want), have[int64(e.Position)]}); wrong.Want != wrong.Have {
-			found.Failing++
-			if len(found.Rows) < keptRows {
-				found.Rows = append(found.Rows, wrong)
-			}
+		want, err := w.fact.Rows(e)
+		if err != nil {
+			return fmt.Errorf("event %d: %w", e.Position, err)
+		}
+		w.judge(wrongRows{Position: e.Position, Type: e.Type, Want: len(want), Have: rows})
+	}
+	for _, p := range slices.Sorted(maps.Keys(have)) {
+		if !have[p].Archived {
+			w.judge(wrongRows{Position: p, Have: have[p].Rows, Reason: cmp.Or(w.left[p], "the log has no such event there")})
 		}
 	}
-	return unread, nil
+	return nil
+}
+
+func (w *walk) judge(rows wrongRows) {
+	w.found.Total++
+	if rows.Want == rows.Have {
+		return
+	}
+	w.found.Failing++
+	if len(w.found.Rows) < keptRows {
+		w.found.Rows = append(w.found.Rows, rows)
+	}
+}
+
+func (w *walk) cannotRead(p eventstore.Position, rows int) {
+	w.unread++
+	if rows > 0 {
+		return
+	}
+	if w.without++; len(w.rowless) < keptRows {
+		w.rowless = append(w.rowless, p)
+	}
+}
+
+// rowsAt are a position's rows. Where Archived, its month was taken off the log.
+type rowsAt struct {
+	Position eventstore.Position
+	Rows     int
+	Archived bool
+}
+
+func (w *walk) have(ctx context.Context, from, upTo eventstore.Position) (map[eventstore.Position]rowsAt, error) {
+	rows, err := w.tx.Query(ctx, w.sql, int64(from), int64(upTo))
+	if err != nil {
+		return nil, err
+	}
+	found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[rowsAt])
+	have := map[eventstore.Position]rowsAt{}
+	for _, r := range found {
+		have[r.Position] = r
+	}
+	return have, err
+}
+
+// result says what there is to know beside the rows.
+func (w *walk) result(at places, note string) (Findings, error) {
+	if len(w.left) > 0 {
+		note += fmt.Sprintf("; %d parked and %d skipped events of all types are left out", len(at.parked), len(at.skipped))
+	}
+	if w.unread > 0 {
+		note += fmt.Sprintf("; the bodies of %d cannot be read any more, and %d of these have no rows", w.unread, w.without)
+	}
+	if w.without > 0 {
+		note += fmt.Sprintf(": positions %d", w.rowless)
+	}
+	w.found.Note = note
+	if w.found.Total == 0 {
+		return w.found, fmt.Errorf("%w: there are no such events: %s", ErrSkip, note)
+	}
+	return w.found, nil
 }
 
 // sampled is how many of the newest parts of an aggregate are computed again, and how many at random.
 const sampled = 7
 
-// agreement computes a sample of an aggregate again. Parts that have changed since they were computed are left out.
+// agreement computes a sample of an aggregate again, as of the last refresh. Parts that have changed since are left out.
 func (s *Star) agreement(a Aggregate) func(context.Context, pgx.Tx) (Findings, error) {
 	return func(ctx context.Context, tx pgx.Tx) (found Findings, err error) {
-		var today time.Time
-		if err := tx.QueryRow(ctx, `SELECT (clock_timestamp() AT TIME ZONE $1::text)::date`, s.config.TimeZone).Scan(&today); err != nil {
+		today, err := s.lastRefresh(ctx, tx)
+		if err != nil {
 			return found, err
 		}
 		var days []time.Time
 		var projects []string
 		err = tx.QueryRow(ctx, `
 SELECT coalesce(array_agg(DISTINCT (at AT TIME ZONE $1::text)::date) FILTER (WHERE at IS NOT NULL), '{}'), coalesce(array_agg(DISTINCT project_id), '{}')
-  FROM `+s.table(tableDirty), s.config.TimeZone).Scan(&days, &projects)
+  FROM `+s.table(tableDirty)+` WHERE coalesce(aggregate, '') = ANY ($2::text[])`, s.config.TimeZone, append(keysOf(s.madeOf(a)), "", a.Name)).Scan(&days, &projects)
 		if err != nil {
 			return found, err
 		}
-		changed, err := s.parts(ctx, tx, a, days, projects, today, true)
+		changed, err := s.parts(ctx, tx, a, days, projects, today, false)
 		if err != nil {
 			return found, err
 		}
-		sample, err := s.sampleOf(ctx, tx, a, changed)
+		sample, err := s.sampleOf(ctx, tx, a, changed, today)
 		if err != nil {
 			return found, err
 		}
@@ -189,17 +283,21 @@ SELECT coalesce(array_agg(DISTINCT (at AT TIME ZONE $1::text)::date) FILTER (WHE
 }
 
 // sampleOf chooses among the parts that facts lie in: dates or ids.
-func (s *Star) sampleOf(ctx context.Context, tx pgx.Tx, a Aggregate, changed any) (any, error) {
+func (s *Star) sampleOf(ctx context.Context, tx pgx.Tx, a Aggregate, changed any, today time.Time) (any, error) {
 	parts := `SELECT project_id AS part FROM {{dim_projects}}`
 	if a.By != ByProject {
-		var first, last []string
+		var facts []string
 		for _, f := range s.facts {
-			first = append(first, `(SELECT min(day) FROM {{`+f.Name+`}})`)
-			last = append(last, `(SELECT max(day) FROM {{`+f.Name+`}})`)
+			facts = append(facts, `EXISTS (SELECT FROM {{`+f.Name+`}} f WHERE f.day = d.day)`)
 		}
-		parts = fmt.Sprintf(`SELECT generate_series(least(%s), greatest(%s) + %d, '1 day')::date AS part`, strings.Join(first, ", "), strings.Join(last, ", "), a.Reach)
+		part := `(day + n)`
 		if a.By == ByWeek {
-			parts = `SELECT DISTINCT date_trunc('week', part)::date AS part FROM (` + parts + `) AS days`
+			part = `date_trunc('week', day + n)::date`
+		}
+		var err error
+		parts, err = sqlOf("check_days", "facts", strings.Join(facts, " OR "), "part", part, "reach", fmt.Sprint(a.Reach), "today", literal(today.Format(time.DateOnly))+"::date")
+		if err != nil {
+			return nil, err
 		}
 	}
 	sql, err := sqlOf("check_parts", "parts", parts)
@@ -242,17 +340,15 @@ func (s *Star) compareParts(ctx context.Context, tx pgx.Tx, a Aggregate, parts a
 	if err != nil {
 		return err
 	}
-	rows, err := tx.Query(ctx, s.fill(sql), parts, today)
-	if err != nil {
+	var different []json.RawMessage
+	if err := tx.QueryRow(ctx, s.fill(sql), parts, today, keptRows).Scan(&found.Total, &found.Failing, &different); err != nil {
 		return err
 	}
-	different, err := pgx.CollectRows(rows, pgx.RowToMap)
-	if err != nil {
-		return err
-	}
-	found.Failing = int64(len(different))
-	for _, row := range different[:min(len(different), keptRows)] {
+	for _, row := range different {
 		found.Rows = append(found.Rows, row)
 	}
-	return tx.QueryRow(ctx, `SELECT count(*) FROM `+s.table(a.Name)+` WHERE `+a.Key[0]+` = ANY ($1::`+a.By.arrayType()+`)`, parts).Scan(&found.Total)
+	if found.Total == 0 {
+		return fmt.Errorf("%w: the newest parts and those chosen have no rows, neither stored nor computed", ErrSkip)
+	}
+	return nil
 }

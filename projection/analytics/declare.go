@@ -56,9 +56,7 @@ const (
 	Projects Dimension = "dim_projects"
 )
 
-func (d Dimension) key() string {
-	return strings.TrimSuffix(strings.TrimPrefix(string(d), "dim_"), "s") + "_id"
-}
+func (d Dimension) key() string { return d.noun() + "_id" }
 
 func validName(name string) bool {
 	ok, _ := regexp.MatchString(`^[a-z_][a-z0-9_]{0,39}$`, name)

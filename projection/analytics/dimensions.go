@@ -14,6 +14,13 @@ const (
 	dimPersonaHistory = "dim_persona_history"
 )
 
+// history is the table of what the members of a dimension were.
+func (d Dimension) history() string { return "dim_" + d.noun() + "_history" }
+
+func (d Dimension) noun() string {
+	return strings.TrimSuffix(strings.TrimPrefix(string(d), "dim_"), "s")
+}
+
 // members are the dimensions' columns beside the key; a change of a dimension holds a value for each.
 func dimensionColumns(d Dimension) []Column {
 	switch d {
@@ -32,7 +39,7 @@ func dimensionColumns(d Dimension) []Column {
 	}
 	return []Column{
 		{Name: "project_id", Type: `text COLLATE "C" NOT NULL DEFAULT ''`, Comment: "Project it was made for: what the event says, or else that of its stream."},
-		{Name: "user_id", Type: `text COLLATE "C" NOT NULL DEFAULT ''`, Comment: "Who made it."},
+		{Name: "user_id", Type: `text COLLATE "C" NOT NULL DEFAULT ''`, Comment: "Who made or last changed it."},
 		{Name: "name", Type: "text", Comment: "Its name."},
 		{Name: "age", Type: "integer", Comment: "Years; NULL where unknown."},
 		{Name: "gender", Type: "text", Comment: "NULL where unknown."},
@@ -44,22 +51,16 @@ func dimensionColumns(d Dimension) []Column {
 }
 
 func grainOf(d Dimension) string {
-	switch d {
-	case Projects:
-		return "A row a project, as it is. The row with the id '' stands for none."
-	case Users:
-		return "A row a user of the platform, as they are. The row with the id '' stands for none."
-	}
-	return "A row a persona, as it is. The row with the id '' stands for none. As it was: dim_persona_history."
+	return "A row a " + d.noun() + ", as it is. The row with the id '' stands for none. As it was: " + d.history() + "."
 }
 
 // own are the columns that every dimension has, behind those of its members.
 func ownColumns() []Column {
 	return []Column{
-		{Name: "created_at", Type: "timestamptz", Comment: "When it was first heard of (occurred_at of that event); NULL for a placeholder."},
-		{Name: "updated_at", Type: "timestamptz", Comment: "When it was last changed; NULL for a placeholder."},
+		{Name: "created_at", Type: "timestamptz", Comment: "When it was first heard of (occurred_at of the first event in the log); NULL for a placeholder."},
+		{Name: "updated_at", Type: "timestamptz", Comment: "When an event last said what it is; NULL for a placeholder."},
 		{Name: "position", Type: "bigint NOT NULL DEFAULT 0", Comment: "Position of the event that says so; 0 for a placeholder."},
-		{Name: "listed", Type: "boolean NOT NULL DEFAULT false", Comment: "What is known comes from a list of participants, not from an event of its own."},
+		listedColumn(),
 		{Name: "placeholder", Type: "boolean NOT NULL DEFAULT true", Comment: "Only its id is known, from a fact; the event that introduces it is yet to come."},
 	}
 }
@@ -78,24 +79,30 @@ func (s *Star) dimensionSQL(d Dimension) string {
 	return sql
 }
 
+// listedColumn tells what lists of participants say.
+func listedColumn() Column {
+	return Column{Name: "listed", Type: "boolean NOT NULL DEFAULT false", Comment: "What is known comes from a list of participants, not from an event of its own."}
+}
+
 // historySQL is type 2 by position: ranges that never change once they are closed, whatever comes late.
-func (s *Star) historySQL() string {
-	columns := []string{`persona_id text COLLATE "C" NOT NULL`, "from_position bigint NOT NULL", "to_position bigint NOT NULL"}
-	comments := []string{
-		"COMMENT ON TABLE {{table}} IS 'A row each time that events say what a persona is: as it was. A fact belongs to the row with from_position <= position < to_position of its persona; before the first there is none.';",
-		"COMMENT ON COLUMN {{table}}.persona_id IS 'Persona.';",
-		"COMMENT ON COLUMN {{table}}.from_position IS 'Position of the event that made it so.';",
-		"COMMENT ON COLUMN {{table}}.to_position IS 'Position of the event that changed it; the largest bigint while it is so.';",
+func (s *Star) historySQL(d Dimension) string {
+	columns := []string{d.key() + ` text COLLATE "C" NOT NULL`, "from_position bigint NOT NULL", "to_position bigint NOT NULL"}
+	var comments []string
+	comment := func(column, text string) {
+		comments = append(comments, fmt.Sprintf("COMMENT ON COLUMN {{table}}.%s IS %s;", column, literal(text)))
 	}
-	for _, c := range s.members(Personas) {
+	comment(d.key(), "The "+d.noun()+".")
+	comment("from_position", "Position of the event that made it so.")
+	comment("to_position", "Position of the event that changed it; the largest bigint while it is so.")
+	for _, c := range append(s.members(d), listedColumn()) {
 		columns = append(columns, c.Name+" "+c.Type)
-		comments = append(comments, fmt.Sprintf("COMMENT ON COLUMN {{table}}.%s IS %s;", c.Name, literal(c.Comment)))
+		comment(c.Name, c.Comment)
 	}
-	columns = append(columns, "valid_from timestamptz NOT NULL", "valid_to timestamptz", "PRIMARY KEY (persona_id, from_position)")
-	comments = append(comments,
-		"COMMENT ON COLUMN {{table}}.valid_from IS 'occurred_at of the event that made it so.';",
-		"COMMENT ON COLUMN {{table}}.valid_to IS 'occurred_at of the event that changed it; NULL while it is so.';")
-	return "CREATE TABLE {{table}} (\n    " + strings.Join(columns, ",\n    ") + "\n);\n" + strings.Join(comments, "\n")
+	columns = append(columns, "valid_from timestamptz NOT NULL", "valid_to timestamptz", "PRIMARY KEY ("+d.key()+", from_position)")
+	comment("valid_from", "occurred_at of the event that made it so.")
+	comment("valid_to", "occurred_at of the event that changed it; NULL while it is so.")
+	about := fmt.Sprintf("A row each time that events say what a %[1]s is: as it was. A fact belongs to the row with from_position <= position < to_position of its %[1]s; before the first there is none.", d.noun())
+	return "CREATE TABLE {{table}} (\n    " + strings.Join(columns, ",\n    ") + "\n);\nCOMMENT ON TABLE {{table}} IS " + literal(about) + ";\n" + strings.Join(comments, "\n")
 }
 
 const dateSQL = `CREATE TABLE {{table}} (
@@ -126,8 +133,8 @@ type change struct {
 }
 
 // changesOf are the members that an event of a stream of a project introduces or changes.
-func (s *Star) changesOf(e eventstore.Recorded, project string) []change {
-	changes := vocabularyChanges(e, project)
+func (s *Star) changesOf(e eventstore.Recorded, project string) ([]change, error) {
+	changes, err := vocabularyChanges(e, project)
 	for i, c := range changes {
 		for _, a := range s.config.Attributes {
 			if a.Of == c.of {
@@ -135,10 +142,10 @@ func (s *Star) changesOf(e eventstore.Recorded, project string) []change {
 			}
 		}
 	}
-	return changes
+	return changes, err
 }
 
-func vocabularyChanges(e eventstore.Recorded, streamProject string) []change {
+func vocabularyChanges(e eventstore.Recorded, streamProject string) ([]change, error) {
 	persona := func(id, project, user, name string, a focusgroup.Attributes, hint bool) change {
 		return change{Personas, id, []any{
 			cmp.Or(project, streamProject), user, orNull(name), orNullInt(a.Age), orNull(a.Gender), orNull(a.Occupation), orNull(a.SegmentID), orNull(a.Region), orNull(a.Language),
@@ -146,13 +153,13 @@ func vocabularyChanges(e eventstore.Recorded, streamProject string) []change {
 	}
 	switch d := e.Data.(type) {
 	case focusgroup.UserRegistered:
-		return []change{{Users, d.UserID, []any{orNull(d.Name), orNull(d.Company), orNull(d.Country)}, e, false}}
+		return []change{{Users, d.UserID, []any{orNull(d.Name), orNull(d.Company), orNull(d.Country)}, e, false}}, nil
 	case focusgroup.ProjectCreated:
-		return []change{{Projects, d.ProjectID, []any{orNull(d.Name), d.UserID, orNull(d.Industry)}, e, false}}
+		return []change{{Projects, d.ProjectID, []any{orNull(d.Name), d.UserID, orNull(d.Industry)}, e, false}}, nil
 	case focusgroup.PersonaCreated:
-		return []change{persona(d.PersonaID, d.ProjectID, d.UserID, d.Name, d.Attributes, false)}
+		return []change{persona(d.PersonaID, d.ProjectID, d.UserID, d.Name, d.Attributes, false)}, nil
 	case focusgroup.PersonaEdited:
-		return []change{persona(d.PersonaID, d.ProjectID, d.UserID, d.Name, d.Attributes, false)}
+		return []change{persona(d.PersonaID, d.ProjectID, d.UserID, d.Name, d.Attributes, false)}, nil
 	case focusgroup.DiscussionStarted:
 		var changes []change
 		for _, p := range d.Participants {
@@ -160,9 +167,9 @@ func vocabularyChanges(e eventstore.Recorded, streamProject string) []change {
 				changes = append(changes, persona(p.PersonaID, d.ProjectID, d.UserID, p.Name, p.Attributes, true))
 			}
 		}
-		return changes
+		return changes, nil
 	}
-	return nil
+	return nil, unexpected(e, focusgroup.TypeUserRegistered, focusgroup.TypeProjectCreated, focusgroup.TypePersonaCreated, focusgroup.TypePersonaEdited, focusgroup.TypeDiscussionStarted)
 }
 
 func orNull(text string) any {

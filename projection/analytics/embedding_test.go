@@ -3,9 +3,13 @@ package analytics_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
 	"github.com/sight-platform/hindsight/eventstore"
@@ -49,8 +53,16 @@ func TestEmbeddingsOfPersonas(t *testing.T) {
 	}
 	_, err := log.Append(ctx, focusgroup.PersonaStream("bo"), eventstore.Any, focusgroup.PersonaCreated{PersonaID: "bo", Name: "no embedding"})
 	require.NoError(t, err)
+	for id, age := range map[string]int{"cy": 51, "di": 0} { // what comes late counts where nothing newer was made
+		_, err = log.Append(ctx, eventstore.StreamID("persona-"+id+"-refused"), eventstore.Any, focusgroup.PersonaCreated{PersonaID: id, Attributes: focusgroup.Attributes{Age: 50}})
+		require.NoError(t, err)
+		_, err = log.Append(ctx, focusgroup.PersonaStream(id), eventstore.Any, focusgroup.PersonaEdited{PersonaID: id, Attributes: focusgroup.Attributes{Age: age}})
+		require.NoError(t, err)
+	}
+	var refuse atomic.Bool
+	refuse.Store(true)
 	failed := false
-	config := analytics.Config{Embedding: func(_ context.Context, e eventstore.Recorded) ([]float32, error) {
+	config := analytics.Config{Facts: refusing(&refuse), Embedding: func(_ context.Context, e eventstore.Recorded) ([]float32, error) {
 		if !failed {
 			failed = true
 			return nil, projection.Transient(errors.New("the model is busy"))
@@ -67,14 +79,65 @@ func TestEmbeddingsOfPersonas(t *testing.T) {
 		}
 		return vector, nil
 	}}
-	build(t, log, config)
-	var anns float64
-	var bo bool
-	require.NoError(t, log.Pool.QueryRow(ctx, `
-SELECT (SELECT (embedding::extensions.vector::real[])[1] FROM hindsight.dim_personas WHERE persona_id = 'ann'),
-       (SELECT embedding IS NULL FROM hindsight.dim_personas WHERE persona_id = 'bo')`).Scan(&anns, &bo))
-	require.EqualValues(t, 31, anns)
-	require.True(t, bo)
+	star, err := analytics.New(log.Store, config)
+	require.NoError(t, err)
+	runner := runUntilSettled(t, log, star)
+	refuse.Store(false)
+	retryParked(t, runner)
+	rows, err := log.Pool.Query(ctx, `SELECT persona_id, coalesce((embedding::extensions.vector::real[])[1], 0) FROM hindsight.dim_personas WHERE persona_id <> ''`)
+	require.NoError(t, err)
+	found := map[string]float32{}
+	for rows.Next() {
+		var id string
+		var age float32
+		require.NoError(t, rows.Scan(&id, &age))
+		found[id] = age
+	}
+	require.NoError(t, rows.Err())
+	require.Equal(t, map[string]float32{"ann": 31, "bo": 0, "cy": 51, "di": 50}, found)
+}
+
+// A model that fails now and then comes to the end of a large batch: what it has made is kept, and nothing is asked in vain. A
+// pool of one connection is enough.
+func TestAModelThatFailsNowAndThen(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	log := logOfItsOwn(t, `CREATE SCHEMA extensions; CREATE EXTENSION vector SCHEMA extensions`)
+	const personas = 35
+	for i := range personas {
+		id := fmt.Sprint("persona", i)
+		_, err := log.Append(ctx, focusgroup.PersonaStream(id), eventstore.NoStream, focusgroup.PersonaCreated{PersonaID: id, Name: "old"}, focusgroup.PersonaEdited{PersonaID: id, Name: "new"})
+		require.NoError(t, err)
+	}
+	_, err := log.Append(ctx, "persona-nobody", eventstore.NoStream, focusgroup.PersonaCreated{Name: "nobody"})
+	require.NoError(t, err)
+
+	narrow := log.Pool.Config()
+	narrow.MaxConns = 1
+	pool, err := pgxpool.NewWithConfig(ctx, narrow)
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
+	store, err := eventstore.New(pool, eventstore.Config{Codec: focusgroup.Codec()})
+	require.NoError(t, err)
+	var mu sync.Mutex
+	calls, made := 0, map[eventstore.Position]int{}
+	build(t, &eventstoretest.Log{Store: store, Pool: pool}, analytics.Config{Embedding: func(_ context.Context, e eventstore.Recorded) ([]float32, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if calls++; calls%10 == 0 {
+			return nil, projection.Transient(errors.New("the model is busy"))
+		}
+		if d, ok := e.Data.(focusgroup.PersonaEdited); !ok || d.Name != "new" {
+			return nil, fmt.Errorf("event %d does not count", e.Position)
+		}
+		made[e.Position]++
+		return make([]float32, 768), nil
+	}})
+	require.Len(t, made, personas)
+	require.Equal(t, personas+calls/10, calls, "each once")
+	var embedded int
+	require.NoError(t, log.Pool.QueryRow(ctx, `SELECT count(embedding) FROM hindsight.dim_personas`).Scan(&embedded))
+	require.Equal(t, personas, embedded)
 }
 
 // Without pgvector there is no such column, and nobody is asked.

@@ -2,6 +2,8 @@ package analytics
 
 import (
 	"encoding/json"
+	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -56,7 +58,7 @@ func interactions(interactionType string) Fact {
 			if turn, ok := turnOf(e); ok {
 				return row(turn.ProjectID, turn.PersonaID, turn.UserID, "discussed", turn.DurationSeconds)
 			}
-			return nil, nil
+			return nil, unexpected(e)
 		},
 	}
 }
@@ -98,7 +100,7 @@ func usage() Fact {
 			if turn, ok := turnOf(e); ok {
 				return row(turn.ProjectID, turn.PersonaID, turn.UserID, turn.Usage)
 			}
-			return nil, nil
+			return nil, unexpected(e)
 		},
 	}
 }
@@ -125,7 +127,7 @@ func turns() Fact {
 		Rows: func(e eventstore.Recorded) ([]Row, error) {
 			turn, ok := turnOf(e)
 			if !ok {
-				return nil, nil
+				return nil, unexpected(e)
 			}
 			words := strings.Fields(turn.Text)
 			distinct := map[string]bool{}
@@ -172,7 +174,7 @@ func answers() Fact {
 		Rows: func(e eventstore.Recorded) ([]Row, error) {
 			survey, ok := e.Data.(focusgroup.SurveyCompleted)
 			if !ok {
-				return nil, nil
+				return nil, unexpected(e)
 			}
 			rows := make([]Row, len(survey.Answers))
 			for i, a := range survey.Answers {
@@ -195,6 +197,15 @@ func answers() Fact {
 			return rows, nil
 		},
 	}
+}
+
+// unexpected refuses data that the codec of the vocabulary has not made, of types (none: whatever it is): it would pass for an
+// event that says nothing.
+func unexpected(e eventstore.Recorded, types ...string) error {
+	if len(types) > 0 && !slices.Contains(types, e.Type) {
+		return nil
+	}
+	return fmt.Errorf("the data of a %s is %T: the store's codec does not know the vocabulary", e.Type, e.Data)
 }
 
 // durationColumn refuses what is no duration at all: its event is parked, where a mean that overflows would fail each refresh.

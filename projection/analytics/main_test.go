@@ -43,7 +43,7 @@ func advance(t testing.TB, log *eventstoretest.Log, star *analytics.Star) {
 // runUntilSettled runs a star until it has come to the end of the log, and stops it.
 func runUntilSettled(t testing.TB, log *eventstoretest.Log, star *analytics.Star) *projection.Runner {
 	t.Helper()
-	ctx, stop := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, stop := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer stop()
 	runner, err := projection.New(log.Store, projection.Config{Projections: []projection.Projection{star}, Retries: 1, RetryAfter: 10 * time.Millisecond})
 	require.NoError(t, err)

@@ -23,10 +23,7 @@ func (s *Star) MaterializedView(aggregate, view string) (string, error) {
 		return "", &eventstore.InvalidError{Index: -1, Field: "view", Reason: fmt.Sprintf("is %q: want up to 40 lower-case letters, digits and underscores", view)}
 	}
 	var others []string
-	sql, err := s.whole(a, &others)
-	if err != nil {
-		return "", err
-	}
+	sql := s.whole(a, &others)
 	with := ""
 	if len(others) > 0 {
 		with = "WITH " + strings.Join(others, ",\n") + "\n"
@@ -46,43 +43,39 @@ func (s *Star) aggregate(name string) (Aggregate, bool) {
 
 // whole is the SELECT of an aggregate over all days, weeks or projects, with the types of its columns. Aggregates that it is made
 // of become common table expressions, each before those that use it.
-func (s *Star) whole(a Aggregate, others *[]string) (string, error) {
-	var failed error
+func (s *Star) whole(a Aggregate, others *[]string) string {
 	sql := tableNames().ReplaceAllStringFunc(a.SQL, func(found string) string {
 		name := strings.Trim(found, "{}")
 		other, ok := s.aggregate(name)
-		switch {
-		case !ok:
+		if !ok {
 			return s.table(name)
-		case name == a.Name:
-			failed = &eventstore.InvalidError{Index: -1, Field: "Aggregate " + name, Reason: "is made of itself"}
-			return found
 		}
 		head := name + " AS ("
 		if !slices.ContainsFunc(*others, func(o string) bool { return strings.HasPrefix(o, head) }) {
-			inner, err := s.whole(other, others)
-			if err != nil {
-				failed = err
-			}
+			inner := s.whole(other, others) // of earlier ones: it ends
 			*others = append(*others, head+inner+")")
 		}
 		return name
 	})
-	sql = strings.NewReplacer("$1", s.allParts(a), "$2", fmt.Sprintf("(clock_timestamp() AT TIME ZONE %s)::date", literal(s.config.TimeZone))).Replace(sql)
+	today := fmt.Sprintf("(clock_timestamp() AT TIME ZONE %s)::date", literal(s.config.TimeZone))
+	sql = strings.NewReplacer("$1", s.allParts(a, today), "$2", today).Replace(sql)
 	var names, columns []string
 	for _, c := range a.Columns {
 		names = append(names, c.Name)
 		columns = append(columns, fmt.Sprintf("%s::%s", c.Name, bareType(c.Type)))
 	}
-	return fmt.Sprintf("SELECT %s FROM (%s) AS r (%s)", strings.Join(columns, ", "), sql, strings.Join(names, ", ")), failed
+	return fmt.Sprintf("SELECT %s FROM (%s) AS r (%s)", strings.Join(columns, ", "), sql, strings.Join(names, ", "))
 }
 
 // allParts is an array of all that an aggregate could have rows of. The cast keeps = ANY from taking it for a set of arrays.
-func (s *Star) allParts(a Aggregate) string {
+func (s *Star) allParts(a Aggregate, today string) string {
 	query := `SELECT array_agg(project_id) FROM ` + s.table(string(Projects))
 	switch a.By {
 	case ByDay:
 		query = fmt.Sprintf(`SELECT array_agg(DISTINCT day + n) FROM %s, generate_series(0, %d) AS n`, s.table(dimDate), a.Reach)
+		if a.Reach > 0 {
+			query += ` WHERE day + n <= ` + today
+		}
 	case ByWeek:
 		query = `SELECT array_agg(DISTINCT week) FROM ` + s.table(dimDate)
 	}

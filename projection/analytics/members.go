@@ -6,7 +6,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -57,155 +56,131 @@ SELECT d::date, extract(year FROM d), extract(quarter FROM d), date_trunc('month
 	return nil
 }
 
-// member is a row of a dimension.
-type member struct {
-	values              []any
-	created, updated    *time.Time
-	position            int64
-	listed, placeholder bool
+// known is what a dimension's row says of where its state comes from.
+type known struct {
+	ID       string
+	Position int64
+	Own      bool // from an event of its own, after which lists do not count
+	Project  string
 }
 
-// writeChanges folds what a batch says of the members into their rows.
+func (s *Star) readMembers(ctx context.Context, tx pgx.Tx, batch *projection.Batch, d Dimension, changes []change) (map[string]known, error) {
+	ids := map[string]bool{}
+	for _, c := range changes {
+		ids[c.id] = true
+	}
+	project := "''"
+	if d == Personas {
+		project = "project_id"
+	}
+	rows, err := tx.Query(ctx, fmt.Sprintf(`SELECT %s, position, NOT listed, %s FROM %s WHERE %[1]s = ANY ($1::text[]) AND NOT placeholder`, d.key(), project, batch.Table(string(d))), keysOf(ids))
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", d, err)
+	}
+	found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[known])
+	members := map[string]known{}
+	for _, k := range found {
+		members[k.ID] = k
+	}
+	return members, err
+}
+
+// writeChanges adds what a batch says of the members to their history, and folds that into what they are. A batch may come
+// late, as a parked event that is tried again does: then the states of later events are there already, and stay.
 func (s *Star) writeChanges(ctx context.Context, tx pgx.Tx, batch *projection.Batch, d Dimension, changes []change, marks dirty) error {
 	if len(changes) == 0 {
 		return nil
 	}
 	members, err := s.readMembers(ctx, tx, batch, d, changes)
 	if err != nil {
-		return fmt.Errorf("reading %s: %w", d, err)
-	}
-	var past history
-	touched := map[string]bool{}
-	for _, c := range changes {
-		m := members[c.id]
-		if m == nil {
-			m = &member{placeholder: true}
-			members[c.id] = m
-		}
-		if c.id == "" || c.hint && !m.placeholder && !m.listed {
-			continue
-		}
-		if c.hint && !m.placeholder && sameText(m.values[:len(dimensionColumns(d))], c.values) {
-			continue
-		}
-		at := c.event.OccurredAt
-		before := m.values
-		if m.created == nil {
-			m.created = &at
-		}
-		m.values, m.updated, m.position, m.listed, m.placeholder = c.values, &at, int64(c.event.Position), c.hint, false
-		touched[c.id] = true
-		if d == Personas {
-			for _, values := range [][]any{before, c.values} { // it may have left a project
-				if len(values) > 0 {
-					marks[mark{project: fmt.Sprint(values[0])}] = true
-				}
-			}
-		}
-		past.add(c)
-	}
-	columns := []string{d.key()}
-	for _, c := range append(s.members(d), ownColumns()...) {
-		columns = append(columns, c.Name)
-	}
-	var rows [][]any
-	for _, id := range keysOf(touched) {
-		m := members[id]
-		row := append([]any{id}, m.values...)
-		rows = append(rows, append(row, m.created, m.updated, m.position, m.listed, m.placeholder))
-	}
-	if err := batch.Upsert(ctx, tx, string(d), columns, []string{d.key()}, rows); err != nil || d != Personas {
 		return err
 	}
-	return past.write(ctx, tx, batch, s.members(Personas))
-}
-
-// sameText compares values by their texts, as an integer comes back from the database as another type; values may have more.
-func sameText(columns, values []any) bool {
-	return slices.EqualFunc(columns, values[:len(columns)], func(a, b any) bool {
-		return (a == nil) == (b == nil) && fmt.Sprint(a) == fmt.Sprint(b)
-	})
-}
-
-func (s *Star) readMembers(ctx context.Context, tx pgx.Tx, batch *projection.Batch, d Dimension, changes []change) (map[string]*member, error) {
-	ids := map[string]bool{}
+	var rows [][]any
+	at := map[string]int{}      // the place of a member's last row
+	first := map[string]int64{} // its first position
 	for _, c := range changes {
-		ids[c.id] = true
-	}
-	var names []string
-	for _, c := range s.members(d) {
-		names = append(names, c.Name)
-	}
-	rows, err := tx.Query(ctx, `SELECT `+d.key()+`, created_at, updated_at, position, listed, placeholder, `+strings.Join(names, ", ")+
-		` FROM `+batch.Table(string(d))+` WHERE `+d.key()+` = ANY ($1::text[])`, keysOf(ids))
-	if err != nil {
-		return nil, err
-	}
-	members := map[string]*member{}
-	found, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) ([]any, error) { return row.Values() })
-	for _, values := range found {
-		m := &member{position: values[3].(int64), listed: values[4].(bool), placeholder: values[5].(bool), values: values[6:]}
-		for i, t := range []**time.Time{&m.created, &m.updated} {
-			if at, ok := values[1+i].(time.Time); ok {
-				*t = &at
+		k, position := members[c.id], int64(c.event.Position)
+		if c.id == "" || c.hint && k.Own && k.Position < position {
+			continue
+		}
+		if d == Personas {
+			marks[mark{project: fmt.Sprint(c.values[0])}] = true
+			if k.ID != "" { // it may have left a project
+				marks[mark{project: k.Project}] = true
 			}
 		}
-		members[values[0].(string)] = m
+		row := append([]any{c.id, position, largest}, c.values...)
+		row = append(row, c.hint, c.event.OccurredAt, nil)
+		if i, ok := at[c.id]; ok && rows[i][1] == position { // a list that names it twice
+			rows[i] = row
+			continue
+		}
+		if _, ok := first[c.id]; !ok {
+			first[c.id] = position
+		}
+		at[c.id] = len(rows)
+		rows = append(rows, row)
+		if !c.hint && position > k.Position {
+			members[c.id] = known{c.id, position, true, k.Project}
+		}
 	}
-	return members, err
-}
-
-// history is what a batch adds to the personas' history.
-type history struct {
-	rows  [][]any
-	last  map[string][]any // the newest row of each persona in the batch
-	first []change         // the first change of each
-}
-
-func (h *history) add(c change) {
-	if h.last == nil {
-		h.last = map[string][]any{}
-	}
-	position := int64(c.event.Position)
-	before, ok := h.last[c.id]
-	switch {
-	case ok && before[1] == position: // a list that names it twice
-		copy(before[3:], c.values)
-		return
-	case ok:
-		before[2], before[len(before)-1] = position, c.event.OccurredAt
-	default:
-		h.first = append(h.first, c)
-	}
-	row := append([]any{c.id, position, largest}, c.values...)
-	row = append(row, c.event.OccurredAt, nil)
-	h.last[c.id] = row
-	h.rows = append(h.rows, row)
-}
-
-// write closes the states that the batch changes. Later ones than it are there only where a persona's own events were parked, while
-// lists of participants spoke for it, which would not have counted: they go.
-func (h *history) write(ctx context.Context, tx pgx.Tx, batch *projection.Batch, members []Column) error {
-	if len(h.rows) == 0 {
-		return nil
-	}
-	ids, positions, times := make([]string, len(h.first)), make([]int64, len(h.first)), make([]time.Time, len(h.first))
-	for i, c := range h.first {
-		ids[i], positions[i], times[i] = c.id, int64(c.event.Position), c.event.OccurredAt
-	}
-	_, err := tx.Exec(ctx, `
-WITH c AS (SELECT * FROM unnest($1::text[], $2::bigint[], $3::timestamptz[]) AS c (id, position, at)),
-     listed AS (DELETE FROM `+batch.Table(dimPersonaHistory)+` AS h USING c WHERE h.persona_id = c.id AND h.from_position > c.position)
-UPDATE `+batch.Table(dimPersonaHistory)+` AS h SET to_position = c.position, valid_to = c.at
-  FROM c WHERE h.persona_id = c.id AND h.from_position < c.position AND h.to_position > c.position`, ids, positions, times)
-	if err != nil {
-		return fmt.Errorf("closing the history of personas: %w", err)
-	}
-	columns := []string{"persona_id", "from_position", "to_position"}
-	for _, c := range members {
+	columns := []string{d.key(), "from_position", "to_position"}
+	for _, c := range append(s.members(d), listedColumn()) {
 		columns = append(columns, c.Name)
 	}
-	return batch.Copy(ctx, tx, dimPersonaHistory, append(columns, "valid_from", "valid_to"), h.rows)
+	if err := batch.Copy(ctx, tx, d.history(), append(columns, "valid_from", "valid_to"), rows); err != nil {
+		return err
+	}
+	return s.foldHistory(ctx, tx, batch, d, first)
+}
+
+// foldSQL is about the states from the one before a member's first change on. Lists of participants count until the first event
+// of the persona's own: those after it go. Each state ends where the next one begins.
+const foldSQL = `
+WITH states AS (
+    SELECT h.{{key}} AS id, h.from_position, h.valid_from,
+           h.listed AND coalesce(bool_or(NOT h.listed) OVER (PARTITION BY h.{{key}} ORDER BY h.from_position ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), false) AS gone
+      FROM unnest($1::text[], $2::bigint[]) AS t (id, first)
+     CROSS JOIN LATERAL (SELECT max(from_position) AS position FROM {{history}} WHERE {{key}} = t.id AND from_position < t.first) AS before
+      JOIN {{history}} AS h ON h.{{key}} = t.id AND h.from_position >= coalesce(before.position, t.first)),
+gone AS (DELETE FROM {{history}} AS h USING states AS s WHERE s.gone AND h.{{key}} = s.id AND h.from_position = s.from_position),
+kept AS (
+    SELECT id, from_position, coalesce(lead(from_position) OVER w, 9223372036854775807) AS until, lead(valid_from) OVER w AS at
+      FROM states WHERE NOT gone WINDOW w AS (PARTITION BY id ORDER BY from_position))
+UPDATE {{history}} AS h SET to_position = k.until, valid_to = k.at
+  FROM kept AS k WHERE h.{{key}} = k.id AND h.from_position = k.from_position AND h.to_position <> k.until`
+
+// memberSQL makes members what their last state says.
+const memberSQL = `
+INSERT INTO {{table}} ({{key}}, {{columns}}, listed, position, created_at, updated_at, placeholder)
+SELECT t.id, {{last}}, last.listed, last.from_position, first.begun, last.valid_from, false
+  FROM unnest($1::text[]) AS t (id)
+ CROSS JOIN LATERAL (SELECT {{columns}}, listed, from_position, valid_from FROM {{history}} WHERE {{key}} = t.id ORDER BY from_position DESC LIMIT 1) AS last
+ CROSS JOIN LATERAL (SELECT valid_from AS begun FROM {{history}} WHERE {{key}} = t.id ORDER BY from_position LIMIT 1) AS first
+ON CONFLICT ({{key}}) DO UPDATE SET ({{columns}}, listed, position, created_at, updated_at, placeholder)
+ = ROW ({{new}}, excluded.listed, excluded.position, excluded.created_at, excluded.updated_at, false)`
+
+// foldHistory brings the history of members in order, and makes them what it says last.
+func (s *Star) foldHistory(ctx context.Context, tx pgx.Tx, batch *projection.Batch, d Dimension, first map[string]int64) error {
+	var columns, last, excluded []string
+	for _, c := range s.members(d) {
+		columns, last, excluded = append(columns, c.Name), append(last, "last."+c.Name), append(excluded, "excluded."+c.Name)
+	}
+	ids, positions := slices.Sorted(maps.Keys(first)), make([]int64, len(first))
+	for i, id := range ids {
+		positions[i] = first[id]
+	}
+	fill := func(sql string) string {
+		return withTable(sql, "table", batch.Table(string(d)), "history", batch.Table(d.history()), "key", d.key(),
+			"columns", strings.Join(columns, ", "), "last", strings.Join(last, ", "), "new", strings.Join(excluded, ", "))
+	}
+	if _, err := tx.Exec(ctx, fill(foldSQL), ids, positions); err != nil {
+		return fmt.Errorf("ordering %s: %w", d.history(), err)
+	}
+	if _, err := tx.Exec(ctx, fill(memberSQL), ids); err != nil {
+		return fmt.Errorf("writing %s: %w", d, err)
+	}
+	return nil
 }
 
 func keysOf(set map[string]bool) []string {

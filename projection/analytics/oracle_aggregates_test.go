@@ -69,12 +69,18 @@ func (g *group) completed() (n int) {
 	return n
 }
 
-// chances are how often an invited participant was asked.
-func (g *group) chances() (n int) {
+// engagement is how often an invited participant who was asked responded; nil where nobody was.
+func (g *group) engagement() any {
+	chances, responses := 0, 0
 	for _, r := range g.rows {
-		n += r["invited"].(int) * r["questions"].(int)
+		if n := r["invited"].(int) * r["questions"].(int); n > 0 {
+			chances, responses = chances+n, responses+r["responses"].(int)
+		}
 	}
-	return n
+	if chances == 0 {
+		return nil
+	}
+	return float64(responses) / float64(chances)
 }
 
 func (o *oracle) put(table string, g *group, more row) {
@@ -127,12 +133,9 @@ func (o *oracle) aggregates() {
 func effectivenessOf(g *group) row {
 	r := row{
 		"sessions": len(g.rows), "completed": g.completed(), "questions": g.whole("questions"), "responses": g.whole("responses"),
-		"followups": g.whole("followups"), "responses_per_participant_question": nil, "words_per_response": nil,
+		"followups": g.whole("followups"), "responses_per_participant_question": g.engagement(), "words_per_response": nil,
 		"on_question_share": g.numbers("on_question_share").value(), "lexical_variety": g.numbers("lexical_variety").value(),
 		"seconds_per_question": g.numbers("seconds_per_question").value(),
-	}
-	if chances := g.chances(); chances > 0 {
-		r["responses_per_participant_question"] = g.numbers("responses").sum / float64(chances)
 	}
 	words, quality := &mean{}, &mean{}
 	for _, s := range g.rows {
@@ -193,8 +196,8 @@ func (o *oracle) health() {
 			r["completion"] = float64(g.completed()) / float64(len(g.rows))
 			score.add(r["completion"].(float64))
 		}
-		if chances := g.chances(); chances > 0 {
-			r["engagement"] = math.Min(1, g.numbers("responses").sum/float64(chances))
+		if engaged, ok := g.engagement().(float64); ok {
+			r["engagement"] = math.Min(1, engaged)
 			score.add(r["engagement"].(float64))
 		}
 		r["score"] = score.value()

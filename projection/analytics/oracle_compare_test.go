@@ -23,7 +23,7 @@ func keys() map[string][]string {
 		"fact_persona_interactions": {"position"}, "fact_llm_usage": {"position"}, "fact_discussion_turns": {"position"},
 		"fact_survey_answers": {"position", "line"}, "fact_focus_group_sessions": {"position"},
 		"dim_personas": {"persona_id"}, "dim_users": {"user_id"}, "dim_projects": {"project_id"}, "dim_date": {"day"},
-		"dim_persona_history":   {"persona_id", "from_position"},
+		"dim_persona_history": {"persona_id", "from_position"}, "dim_user_history": {"user_id", "from_position"}, "dim_project_history": {"project_id", "from_position"},
 		"daily_active_personas": {"date", "project_id"}, "daily_active_users": {"date", "project_id"},
 		"weekly_active_personas": {"week", "project_id"}, "weekly_active_users": {"week", "project_id"},
 		"daily_llm_costs": {"date", "project_id", "model"}, "focus_group_effectiveness": {"date", "project_id"},

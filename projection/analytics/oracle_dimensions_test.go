@@ -18,6 +18,7 @@ func (o *oracle) dimensions(events []eventstore.Recorded) {
 		if id == "" {
 			return
 		}
+		o.history(key, id, e, listed, what)
 		r := of[id]
 		if r == nil {
 			r = row{key: id, "created_at": e.OccurredAt}
@@ -38,36 +39,21 @@ func (o *oracle) dimensions(events []eventstore.Recorded) {
 		case focusgroup.ProjectCreated:
 			said(projects, "project_id", d.ProjectID, e, false, row{"name": known(d.Name), "user_id": d.UserID, "industry": known(d.Industry)})
 		case focusgroup.PersonaCreated:
-			r := o.persona(e, d.ProjectID, d.UserID, d.Name, d.Attributes)
-			said(personas, "persona_id", d.PersonaID, e, false, r)
-			o.history(e, d.PersonaID, r)
+			said(personas, "persona_id", d.PersonaID, e, false, o.persona(e, d.ProjectID, d.UserID, d.Name, d.Attributes))
 		case focusgroup.PersonaEdited:
-			r := o.persona(e, d.ProjectID, d.UserID, d.Name, d.Attributes)
-			said(personas, "persona_id", d.PersonaID, e, false, r)
-			o.history(e, d.PersonaID, r)
+			said(personas, "persona_id", d.PersonaID, e, false, o.persona(e, d.ProjectID, d.UserID, d.Name, d.Attributes))
 		case focusgroup.DiscussionStarted:
 			for _, p := range d.Participants {
-				r := o.persona(e, d.ProjectID, d.UserID, p.Name, p.Attributes)
-				if before := personas[p.PersonaID]; before != nil && (before["listed"] == false || contains(before, r)) {
-					continue // its own events count, and a list that says nothing new changes nothing
+				if before := personas[p.PersonaID]; before != nil && before["listed"] == false {
+					continue // its own events count
 				}
-				said(personas, "persona_id", p.PersonaID, e, true, r)
-				o.history(e, p.PersonaID, r)
+				said(personas, "persona_id", p.PersonaID, e, true, o.persona(e, d.ProjectID, d.UserID, p.Name, p.Attributes))
 			}
 		}
 	}
 	for table, members := range map[string]map[string]row{"dim_users": users, "dim_projects": projects, "dim_personas": personas} {
 		o.tables[table] = slices.Collect(maps.Values(members))
 	}
-}
-
-func contains(r, part row) bool {
-	for k, v := range part {
-		if r[k] != v {
-			return false
-		}
-	}
-	return true
 }
 
 func (o *oracle) persona(e eventstore.Recorded, project, user, name string, a focusgroup.Attributes) row {
@@ -80,17 +66,14 @@ func (o *oracle) persona(e eventstore.Recorded, project, user, name string, a fo
 	}
 }
 
-// history closes a persona's last state and adds one. Of what one event says twice the last counts.
-func (o *oracle) history(e eventstore.Recorded, id string, what row) {
-	const table = "dim_persona_history"
-	if id == "" {
-		return
-	}
+// history closes a member's last state and adds one. Of what one event says twice the last counts.
+func (o *oracle) history(key, id string, e eventstore.Recorded, listed bool, what row) {
+	table := "dim_" + strings.TrimSuffix(key, "_id") + "_history"
 	r := maps.Clone(what)
-	r["persona_id"], r["from_position"], r["to_position"] = id, int64(e.Position), int64(math.MaxInt64)
+	r[key], r["from_position"], r["to_position"], r["listed"] = id, int64(e.Position), int64(math.MaxInt64), listed
 	r["valid_from"], r["valid_to"] = e.OccurredAt, nil
 	for i, before := range o.tables[table] {
-		if before["persona_id"] != id || before["to_position"] != int64(math.MaxInt64) {
+		if before[key] != id || before["to_position"] != int64(math.MaxInt64) {
 			continue
 		}
 		if before["from_position"] == int64(e.Position) {
@@ -106,7 +89,7 @@ func (o *oracle) history(e eventstore.Recorded, id string, what row) {
 func (o *oracle) placeholders() {
 	referred := o.referred
 	for table, rows := range o.tables {
-		if table == "dim_persona_history" {
+		if strings.HasSuffix(table, "_history") {
 			continue
 		}
 		for _, r := range rows {

@@ -1,9 +1,13 @@
 package analytics
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -16,16 +20,23 @@ import (
 // tableDirty is where facts leave what has changed.
 const tableDirty = "analytics_dirty"
 
-const dirtySQL = `CREATE TABLE {{table}} (at timestamptz, project_id text COLLATE "C");
+const dirtySQL = `CREATE TABLE {{table}} (
+    at         timestamptz,
+    project_id text COLLATE "C",
+    aggregate  text COLLATE "C",
+    marked_at  timestamptz NOT NULL DEFAULT clock_timestamp()
+);
 COMMENT ON TABLE {{table}} IS 'What has changed since aggregates were computed. Rows are added by the projection, and taken by a refresh.';
-COMMENT ON COLUMN {{table}}.at IS 'A quarter of an hour with changed facts, or the instant of one before 1973; NULL for a change of a dimension alone.';
-COMMENT ON COLUMN {{table}}.project_id IS 'The project.';`
+COMMENT ON COLUMN {{table}}.at IS 'A quarter of an hour with changed facts, or the instant of one before 1980; NULL for a change of a dimension alone.';
+COMMENT ON COLUMN {{table}}.project_id IS 'The project.';
+COMMENT ON COLUMN {{table}}.aggregate IS 'The aggregate that failed, and is to be computed again; NULL for all of them.';
+COMMENT ON COLUMN {{table}}.marked_at IS 'When the mark was left.';`
 
 // quarter is the largest step of which all offsets of time zones are multiples, so that a mark belongs to one day in each. Up to
-// 1972 there were others: marks are exact then.
+// 1979 there were others (Kiritimati's was the last): marks are exact then.
 const (
 	quarter      = 15 * time.Minute
-	quartersFrom = 1973
+	quartersFrom = 1980
 )
 
 type mark struct {
@@ -65,30 +76,59 @@ type Refreshed struct {
 	Took  time.Duration
 }
 
-// refreshDays is how many days one transaction computes: it bounds what a refresh holds, and what is lost when it is killed.
-const refreshDays = 31
+const (
+	// refreshDays is how many days one transaction computes: it bounds what a refresh holds, and what is lost when it is killed.
+	refreshDays = 31
+	// refreshPatience is how long a refresh waits for that of another process.
+	refreshPatience = 10 * time.Second
+)
+
+// ErrRefreshing is returned by [Star.Refresh] where another process refreshes for long: what had changed is still marked.
+var ErrRefreshing = errors.New("another process refreshes the aggregates")
+
+// AggregateError says of which aggregate something could not be computed. All else was.
+type AggregateError struct {
+	Aggregate string
+	Parts     int // days, weeks or projects, which the next refresh tries again
+	Err       error
+}
+
+func (e *AggregateError) Error() string {
+	return fmt.Sprintf("%s: %d parts cannot be computed: %v", e.Aggregate, e.Parts, e.Err)
+}
+
+func (e *AggregateError) Unwrap() error { return e.Err }
 
 // Refresh brings the aggregates up to date with the facts: of the days, weeks and projects that have changed, and of today's. A
 // month of days is committed at a time, so that it goes on where it was after it was stopped. Any number of processes may run
-// it: one works, the others wait. It needs the tables: [projection.Runner.Migrate].
+// it: one works at a time, and who waits for another one longer than 10 s gets [ErrRefreshing]. A day, week or project of which
+// an aggregate cannot be computed does not stop the rest: the error holds [AggregateError]s of those, and the next refresh
+// tries them again. It needs the tables: [projection.Runner.Migrate].
 func (s *Star) Refresh(ctx context.Context) (Refreshed, error) {
 	var total Refreshed
+	var failed []error
 	started := time.Now()
-	for {
-		var done Refreshed
+	for after := (*time.Time)(nil); ; { // forward only: what fails is marked again
+		var done portion
 		err := pg.InTx(ctx, s.store.Pool(), func(tx pgx.Tx) (err error) {
-			done, err = s.refresh(ctx, tx)
+			done, err = s.refresh(ctx, tx, after)
 			return err
 		})
 		if err != nil {
-			return total, fmt.Errorf("refreshing aggregates: %w", err)
+			return total, fmt.Errorf("refreshing aggregates: %w", errors.Join(append(failed, err)...))
 		}
-		s.refreshedOn(done.Today)
-		total = Refreshed{total.Days + done.Days, total.Projects + done.Projects, done.Today, time.Since(started)}
-		if done.Days < refreshDays {
-			return total, nil
+		s.refreshedOn(done.today)
+		failed = append(failed, done.failed...)
+		total = Refreshed{total.Days + len(done.days), total.Projects + len(done.projects), done.today, time.Since(started)}
+		if len(done.days) < refreshDays {
+			break
 		}
+		after = &done.days[len(done.days)-1]
 	}
+	if len(failed) > 0 {
+		return total, fmt.Errorf("refreshing aggregates: %w", errors.Join(failed...))
+	}
+	return total, nil
 }
 
 // KeepFresh refreshes every so often, until ctx ends. report, which may be nil, is told of each refresh; after one that failed it
@@ -108,35 +148,111 @@ func (s *Star) KeepFresh(ctx context.Context, every time.Duration, report func(R
 	}
 }
 
-// refresh computes the oldest of what has changed.
-func (s *Star) refresh(ctx context.Context, tx pgx.Tx) (Refreshed, error) {
-	var done Refreshed
-	if _, err := tx.Exec(ctx, `SELECT set_config('lock_timeout', '60s', true), pg_advisory_xact_lock($1::text::regclass::oid::bigint)`, s.table(tableDirty)); err != nil {
-		return done, err
+// portion is what a transaction of a refresh has computed.
+type portion struct {
+	days     []time.Time // in order
+	projects []string
+	today    time.Time
+	failed   []error
+}
+
+// refresh computes the oldest of what has changed, of the days after one.
+func (s *Star) refresh(ctx context.Context, tx pgx.Tx, after *time.Time) (done portion, err error) {
+	patience := strconv.FormatInt(refreshPatience.Milliseconds(), 10)
+	_, err = tx.Exec(ctx, `SELECT set_config('lock_timeout', $2::text, true), pg_advisory_xact_lock($1::text::regclass::oid::bigint)`, s.table(tableDirty), patience)
+	if pg.Code(err) == pg.LockNotAvailable {
+		return done, fmt.Errorf("%w: %w", ErrRefreshing, err)
 	}
-	var today time.Time
-	if err := tx.QueryRow(ctx, `SELECT (clock_timestamp() AT TIME ZONE $1::text)::date`, s.config.TimeZone).Scan(&today); err != nil {
-		return done, err
+	if err == nil {
+		err = tx.QueryRow(ctx, `SELECT (clock_timestamp() AT TIME ZONE $1::text)::date`, s.config.TimeZone).Scan(&done.today)
 	}
-	days, projects, err := s.takeDirty(ctx, tx)
 	if err != nil {
 		return done, err
 	}
-	newDay := s.isNewDay(today)
+	taken, err := s.takeDirty(ctx, tx, after)
+	if err != nil {
+		return done, err
+	}
+	newDay := s.isNewDay(done.today)
 	for _, a := range s.aggregates {
-		parts, err := s.parts(ctx, tx, a, days, projects, today, newDay)
+		m := taken.of(a.Name, s.madeOf(a))
+		parts, err := s.parts(ctx, tx, a, m.Days, m.Projects, done.today, newDay)
 		if err == nil {
-			err = s.compute(ctx, tx, a, parts, today)
+			err = s.attempt(ctx, tx, a, parts, m.Since, &done, func(tx pgx.Tx, parts any) error { return s.compute(ctx, tx, a, parts, done.today) })
 		}
 		if err != nil {
 			return done, fmt.Errorf("%s: %w", a.Name, err)
 		}
 	}
-	weeks, err := dates(ctx, tx, Aggregate{By: ByWeek}, days, today, false)
+	cohorts := Aggregate{Name: tableCohorts, By: ByWeek}
+	m := taken.of(cohorts.Name, map[string]bool{tableActivity: true})
+	weeks, err := dates(ctx, tx, cohorts, m.Days, done.today, false)
 	if err == nil {
-		err = s.refreshCohorts(ctx, tx, weeks, today)
+		err = s.attempt(ctx, tx, cohorts, weeks, m.Since, &done, func(tx pgx.Tx, weeks any) error { return s.refreshCohorts(ctx, tx, weeks.([]time.Time), done.today) })
 	}
-	return Refreshed{Days: len(days), Projects: len(projects), Today: today}, err
+	if err == nil {
+		err = s.noteRefresh(ctx, tx, done.today)
+	}
+	for _, m := range taken {
+		done.days, done.projects = union(done.days, m.Days), union(done.projects, m.Projects)
+	}
+	slices.SortFunc(done.days, time.Time.Compare)
+	return done, err
+}
+
+// attempt computes parts of an aggregate under a savepoint. Where they fail together each is tried by itself, and those that
+// fail again are marked again. It fails only where the whole transaction does.
+func (s *Star) attempt(ctx context.Context, tx pgx.Tx, a Aggregate, parts any, since *time.Time, done *portion, compute func(pgx.Tx, any) error) error {
+	try := func(parts any) error {
+		return pg.InTx(ctx, tx, func(savepoint pgx.Tx) error { return compute(savepoint, parts) })
+	}
+	failed := try(parts)
+	if failed == nil {
+		return nil
+	}
+	var left any
+	var n int
+	switch parts := parts.(type) {
+	case []string:
+		left, n, failed = each(parts, failed, try)
+	case []time.Time:
+		left, n, failed = each(parts, failed, try)
+	}
+	switch {
+	case failed == nil:
+		return nil
+	case ctx.Err() != nil || tx.Conn().IsClosed():
+		return failed
+	}
+	done.failed = append(done.failed, &AggregateError{a.Name, n, failed})
+	return s.markAgain(ctx, tx, a, left, since)
+}
+
+// each tries parts one by one that failed together, and returns those that fail, and the first error. It does not try where time
+// was up or a lock was in the way: each would wait as long.
+func each[T any](parts []T, together error, try func(any) error) (left []T, n int, first error) {
+	const statementTimeout = "57014"
+	if code := pg.Code(together); len(parts) < 2 || code == "" || code == pg.LockNotAvailable || code == statementTimeout {
+		return parts, len(parts), together
+	}
+	for i := range parts {
+		if err := try(parts[i : i+1]); err != nil {
+			left, first = append(left, parts[i]), cmp.Or(first, err)
+		}
+	}
+	return left, len(left), first
+}
+
+// markAgain leaves a mark for each part that failed, as old as those that were taken.
+func (s *Star) markAgain(ctx context.Context, tx pgx.Tx, a Aggregate, parts any, since *time.Time) error {
+	marks := `SELECT (part + time '12:00') AT TIME ZONE $3::text AS at, '' AS project_id FROM unnest($1::date[]) AS part`
+	if a.By == ByProject {
+		marks = `SELECT NULL::timestamptz AS at, part AS project_id FROM unnest($1::text[]) AS part WHERE $3::text <> ''` // no zone is needed
+	}
+	_, err := tx.Exec(ctx, `INSERT INTO `+s.table(tableDirty)+` (at, project_id, aggregate, marked_at)
+SELECT marks.*, $2::text, coalesce($4::timestamptz, clock_timestamp()) FROM (`+marks+`) AS marks
+ WHERE NOT EXISTS (SELECT FROM `+s.table(tableDirty)+` d WHERE d.aggregate = $2::text AND d.project_id = marks.project_id AND d.at IS NOT DISTINCT FROM marks.at)`, parts, a.Name, s.config.TimeZone, since)
+	return err
 }
 
 func (s *Star) isNewDay(today time.Time) bool {
@@ -151,14 +267,56 @@ func (s *Star) refreshedOn(today time.Time) {
 	s.today = today
 }
 
-// takeDirty takes the marks of the first changed days.
-func (s *Star) takeDirty(ctx context.Context, tx pgx.Tx) (days []time.Time, projects []string, err error) {
-	err = tx.QueryRow(ctx, `
-WITH chosen AS (SELECT DISTINCT (at AT TIME ZONE $1::text)::date AS day FROM `+s.table(tableDirty)+` WHERE at IS NOT NULL ORDER BY 1 LIMIT $2::bigint),
-     taken AS (DELETE FROM `+s.table(tableDirty)+` WHERE at IS NULL OR (at AT TIME ZONE $1::text)::date IN (SELECT day FROM chosen) RETURNING project_id)
-SELECT (SELECT coalesce(array_agg(day), '{}') FROM chosen), (SELECT coalesce(array_agg(DISTINCT project_id), '{}') FROM taken)`,
-		s.config.TimeZone, refreshDays).Scan(&days, &projects)
-	return days, projects, err
+// marks say what has changed, for all aggregates or for one.
+type marks struct {
+	Aggregate string // "": for all
+	Days      []time.Time
+	Projects  []string
+	Since     *time.Time // the oldest of them
+}
+
+type allMarks []marks
+
+// of are the marks for an aggregate: those for all, its own, and those of aggregates that it is made of.
+func (all allMarks) of(name string, madeOf map[string]bool) (found marks) {
+	for _, m := range all {
+		if m.Aggregate != "" && m.Aggregate != name && !madeOf[m.Aggregate] {
+			continue
+		}
+		found.Days, found.Projects = union(found.Days, m.Days), union(found.Projects, m.Projects)
+		if found.Since == nil || m.Since.Before(*found.Since) {
+			found.Since = m.Since
+		}
+	}
+	return found
+}
+
+// union of two sets.
+func union[T comparable](a, b []T) []T {
+	if len(a) == 0 {
+		return slices.Clip(b)
+	}
+	for _, v := range b {
+		if !slices.Contains(a, v) {
+			a = append(a, v)
+		}
+	}
+	return a
+}
+
+// takeDirty takes the marks of the first changed days after one, and those of dimensions before the first.
+func (s *Star) takeDirty(ctx context.Context, tx pgx.Tx, after *time.Time) (allMarks, error) {
+	rows, err := tx.Query(ctx, `
+WITH chosen AS (SELECT DISTINCT (at AT TIME ZONE $1::text)::date AS day FROM `+s.table(tableDirty)+`
+                 WHERE at IS NOT NULL AND ($3::date IS NULL OR (at AT TIME ZONE $1::text)::date > $3::date) ORDER BY 1 LIMIT $2::bigint),
+     taken AS (DELETE FROM `+s.table(tableDirty)+` WHERE at IS NULL AND $3::date IS NULL OR (at AT TIME ZONE $1::text)::date IN (SELECT day FROM chosen)
+               RETURNING (at AT TIME ZONE $1::text)::date AS day, project_id, aggregate, marked_at)
+SELECT coalesce(aggregate, ''), coalesce(array_agg(DISTINCT day) FILTER (WHERE day IS NOT NULL), '{}'), array_agg(DISTINCT project_id), min(marked_at)
+  FROM taken GROUP BY 1`, s.config.TimeZone, refreshDays, after)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowToStructByPos[marks])
 }
 
 // parts are the days, weeks or projects of an aggregate that are to be computed.
@@ -178,7 +336,7 @@ func (s *Star) parts(ctx context.Context, tx pgx.Tx, a Aggregate, days []time.Ti
 	return dates(ctx, tx, a, days, today, newDay)
 }
 
-// dates are the days or weeks of an aggregate that are to be computed. newDay says that a day may have begun since the last
+// dates are the days or weeks of an aggregate that are to be computed: those that look back, up to today. newDay says that a day may have begun since the last
 // refresh: days that look back have rows although nothing happened on them.
 func dates(ctx context.Context, tx pgx.Tx, a Aggregate, days []time.Time, today time.Time, newDay bool) (found []time.Time, err error) {
 	part := `d + n`
@@ -187,7 +345,7 @@ func dates(ctx context.Context, tx pgx.Tx, a Aggregate, days []time.Time, today 
 	}
 	err = tx.QueryRow(ctx, `
 SELECT coalesce(array_agg(day), '{}')
-  FROM (SELECT `+part+` AS day FROM unnest($1::date[]) AS d, generate_series(0, $2::integer) AS n
+  FROM (SELECT `+part+` AS day FROM unnest($1::date[]) AS d, generate_series(0, $2::integer) AS n WHERE $2::integer = 0 OR d + n <= $3::date
          UNION SELECT $3::date - n FROM generate_series(0, $2::integer) AS n WHERE $4::boolean AND $2::integer > 0) AS parts`, days, a.Reach, today, newDay).Scan(&found)
 	return found, err
 }

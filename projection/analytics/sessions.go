@@ -43,8 +43,8 @@ func sessions() Fact {
 		},
 		Rows: func(e eventstore.Recorded) ([]Row, error) {
 			d, ok := e.Data.(focusgroup.DiscussionStarted)
-			if !ok {
-				return nil, nil
+			if !ok { // the others change its row
+				return nil, unexpected(e, focusgroup.TypeDiscussionStarted)
 			}
 			invited := 0
 			for _, p := range d.Participants {

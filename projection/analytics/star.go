@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -16,8 +18,8 @@ import (
 
 // Config of a [Star]. The zero value is the star of the vocabulary alone, with days in UTC.
 type Config struct {
-	// TimeZone of days and weeks: a name of the IANA database, such as "Europe/Warsaw". Defaults to "UTC". Another one needs
-	// another Version.
+	// TimeZone of days and weeks: "UTC" or a name of the IANA database with a slash, such as "Europe/Warsaw", as PostgreSQL may
+	// take others, such as "CET", for abbreviations, which know no summer. Defaults to "UTC". Another one needs another Version.
 	TimeZone string
 	// Version of the star: raise it whenever what is declared here changes; it is built anew beside the old one. Defaults to 1.
 	Version int
@@ -29,14 +31,21 @@ type Config struct {
 	Aggregates []Aggregate
 	// Embedding makes the embedding of a persona, 768 dimensions, of the event that makes or changes it: from its payload, or by
 	// a model. nil leaves the one there is. It is called outside the transaction, and only where the database has pgvector: else
-	// dim_personas has no such column. Errors are those of a [projection.Preparer].
+	// dim_personas has no such column. Errors are those of a [projection.Preparer]; what it has made is kept until its batch is
+	// through. Of several events of a persona in a batch the newest is asked, and an older one where that gives nil.
 	Embedding func(context.Context, eventstore.Recorded) ([]float32, error)
 	// Health weighs the parts of project_health_scores. Another one needs another Version.
 	Health Weights
+	// Quality is how response_quality of focus_group_effectiveness is made. Another one needs another Version.
+	Quality Quality
 	// Checks beside the built-in ones, or thresholds of those: see [Star.Check].
 	Checks []Check
-	// CheckWindow is how many of the newest positions the checks for completeness look at. Defaults to 100,000.
+	// CheckWindow is how many of the newest positions the checks for completeness look at, and how many older ones, which runs
+	// take in turn. Defaults to 100,000.
 	CheckWindow eventstore.Position
+	// MaxParkedKeys is that of [projection.Spec]. An event whose key was erased cannot be decoded, and is parked: a star that is
+	// built anew needs as many as streams were erased, and some. Defaults to 100.
+	MaxParkedKeys int
 }
 
 // Attribute declares a further column of a dimension.
@@ -56,9 +65,12 @@ type Star struct {
 	facts      []Fact
 	aggregates []Aggregate
 
-	mu     sync.Mutex
-	months map[string]bool // partitions that are there, by table and month
-	today  time.Time       // of the last refresh
+	agreed atomic.Bool // the tables are those that are declared
+
+	mu      sync.Mutex // never held while the database or a model is asked
+	months  map[partition]bool
+	vectors map[eventstore.Position][]float32 // that the model has made, of the batch at hand
+	today   time.Time                         // of the last refresh
 }
 
 // New makes a star. It neither connects nor creates anything. Errors match [eventstore.ErrInvalid] or [eventstore.ErrNoPool].
@@ -72,10 +84,10 @@ func New(store *eventstore.Store, config Config) (*Star, error) {
 	if config.CheckWindow == 0 {
 		config.CheckWindow = 100_000
 	}
-	s := &Star{store: store, config: config, months: map[string]bool{}}
+	s := &Star{store: store, config: config, months: map[partition]bool{}, vectors: map[eventstore.Position][]float32{}}
 	s.facts = append(builtin(s.interactionType()), sessions())
 	s.facts = append(s.facts, config.Facts...)
-	s.aggregates = append(aggregates(config.Health.withDefaults()), config.Aggregates...)
+	s.aggregates = append(aggregates(config.Health.withDefaults(), config.Quality.withDefaults()), config.Aggregates...)
 	return s, s.validate()
 }
 
@@ -86,7 +98,13 @@ func (s *Star) validate() error {
 	if s.store.Pool() == nil {
 		return eventstore.ErrNoPool
 	}
-	if _, err := time.LoadLocation(s.config.TimeZone); err != nil || s.config.TimeZone == "Local" {
+	if s.store.Codec() == nil {
+		return &eventstore.InvalidError{Index: -1, Field: "store", Reason: "has no Codec: events that are not decoded say nothing"}
+	}
+	if s.config.TimeZone != "UTC" && !strings.Contains(s.config.TimeZone, "/") {
+		return fail("TimeZone", fmt.Sprintf("is %q, which PostgreSQL may take for an abbreviation that knows no summer time: name a place, such as \"Europe/Warsaw\"", s.config.TimeZone))
+	}
+	if _, err := time.LoadLocation(s.config.TimeZone); err != nil {
 		return fail("TimeZone", fmt.Sprintf("is %q, which is no name of the IANA database", s.config.TimeZone))
 	}
 	if s.config.Version < 1 {
@@ -94,6 +112,12 @@ func (s *Star) validate() error {
 	}
 	if s.config.CheckWindow < 0 {
 		return fail("CheckWindow", "is negative")
+	}
+	if err := validateWeights(s.config.Health, s.config.Quality); err != nil {
+		return err
+	}
+	if err := validateOrder(s.aggregates); err != nil {
+		return err
 	}
 	names := map[string]bool{}
 	for _, a := range s.aggregates {
@@ -150,14 +174,14 @@ func (s *Star) interactionType() string {
 func (s *Star) Spec() projection.Spec {
 	tables := []projection.Table{{Name: dimDate, SQL: dateSQL}}
 	for _, d := range []Dimension{Projects, Users, Personas} {
-		tables = append(tables, projection.Table{Name: string(d), SQL: s.dimensionSQL(d)})
+		tables = append(tables, projection.Table{Name: string(d), SQL: s.dimensionSQL(d)}, projection.Table{Name: d.history(), SQL: s.historySQL(d)})
 	}
-	tables = append(tables, projection.Table{Name: dimPersonaHistory, SQL: s.historySQL()})
 	types := []string{focusgroup.TypeUserRegistered, focusgroup.TypeProjectCreated}
 	for _, f := range s.facts {
 		sql := f.sql(s.config.TimeZone, s.table)
 		if f.Name == FactInteractions {
-			sql = "DROP TYPE IF EXISTS " + s.interactionType() + ";\nCREATE TYPE " + s.interactionType() + " AS ENUM ('created', 'edited', 'discussed', 'surveyed');\n" + sql
+			sql = "DROP TYPE IF EXISTS " + s.interactionType() + ";\nCREATE TYPE " + s.interactionType() + " AS ENUM ('created', 'edited', 'discussed', 'surveyed');\n" +
+				s.monthSQL() + s.declarationSQL() + sql
 		}
 		tables = append(tables, projection.Table{Name: f.Name, SQL: sql})
 		types = append(types, f.Types...)
@@ -166,24 +190,21 @@ func (s *Star) Spec() projection.Spec {
 		tables = append(tables, projection.Table{Name: a.Name, SQL: a.sql()})
 	}
 	tables = append(tables, cohortTables()...)
-	tables = append(tables, projection.Table{Name: tableDirty, SQL: dirtySQL})
+	tables = append(tables, projection.Table{Name: tableDirty, SQL: dirtySQL}, projection.Table{Name: tableRefreshed, SQL: refreshedSQL})
 	tables = append(tables, s.checkTables()...)
 	slices.Sort(types)
-	return projection.Spec{Name: "analytics", Version: s.config.Version, Types: slices.Compact(types), Tables: tables}
+	return projection.Spec{Name: "analytics", Version: s.config.Version, Types: slices.Compact(types), Tables: tables, MaxParkedKeys: s.config.MaxParkedKeys}
 }
 
 // Prepare implements [projection.Preparer]: it makes the partitions of months that are new and the embeddings of personas.
 func (s *Star) Prepare(ctx context.Context, batch *projection.Batch) error {
-	months := map[time.Time]bool{}
-	for _, e := range batch.Events {
-		months[monthOf(e.OccurredAt)] = true
+	if err := s.agree(ctx); err != nil {
+		return err
 	}
-	for month := range months {
-		if err := s.ensureMonth(ctx, batch, month); err != nil {
-			return err
-		}
+	if err := s.ensureMonths(ctx, batch.Events); err != nil {
+		return err
 	}
-	found, err := s.embed(ctx, batch)
+	found, err := s.embed(ctx, batch.Events)
 	batch.Prepared = found
 	return err
 }
@@ -231,7 +252,11 @@ func (s *Star) rows(ctx context.Context, tx pgx.Tx, batch *projection.Batch) (*l
 		ids: map[Dimension]map[string]bool{Projects: {"": true}, Users: {"": true}, Personas: {"": true}},
 	}
 	for _, e := range batch.Events {
-		for _, c := range s.changesOf(e, projects[e.StreamID]) {
+		changes, err := s.changesOf(e, projects[e.StreamID])
+		if err != nil {
+			return nil, fmt.Errorf("event %d: %w", e.Position, err)
+		}
+		for _, c := range changes {
 			l.changes[c.of] = append(l.changes[c.of], c)
 		}
 		for _, f := range s.facts {
@@ -302,9 +327,4 @@ func (s *Star) projectsOf(ctx context.Context, tx pgx.Tx, batch *projection.Batc
 		projects[eventstore.StreamID(s.ID)] = s.Project
 	}
 	return projects, err
-}
-
-func monthOf(t time.Time) time.Time {
-	t = t.UTC()
-	return time.Date(t.Year(), t.Month(), 1, 0, 0, 0, 0, time.UTC)
 }

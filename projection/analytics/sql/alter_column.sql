@@ -1,7 +1,7 @@
 -- What a column's declaration means, from a table that has but this column.
 SELECT format_type(a.atttypid, a.atttypmod) || coalesce(' COLLATE ' || quote_ident(n.nspname) || '.' || quote_ident(l.collname), ''),
        a.attnotnull, coalesce(pg_get_expr(d.adbin, d.adrelid), ''),
-       ARRAY(SELECT pg_get_constraintdef(c.oid) FROM pg_constraint c WHERE c.conrelid = a.attrelid AND c.contype = 'c' ORDER BY c.conname),
+       ARRAY(SELECT pg_get_expr(c.conbin, c.conrelid) FROM pg_constraint c WHERE c.conrelid = a.attrelid AND c.contype = 'c' ORDER BY c.conname),
        a.attgenerated = '' AND a.attidentity = '' AND NOT EXISTS (SELECT FROM pg_constraint c WHERE c.conrelid = a.attrelid AND c.contype IN ('p', 'u', 'f', 'x'))
   FROM pg_attribute a
   JOIN pg_type t ON t.oid = a.atttypid
