@@ -37,10 +37,11 @@ func (w *worker) applyAll(ctx context.Context, events []eventstore.Recorded, upT
 	return w.applyAll(ctx, events[half:], upTo)
 }
 
-// adapt makes the next batch larger while batches are quick, and smaller where they take long beside the lease.
+// adapt makes the next batch larger while batches are quick, and smaller where transactions take long beside the lease. What
+// Prepare takes is no reason for that: a service with a rate limit is served best by few large calls.
 func (w *worker) adapt(events int, took time.Duration) {
 	switch {
-	case took > w.config.Lease/4:
+	case w.wrote > w.config.Lease/4:
 		w.size = max(1, w.size/2)
 	case events >= w.size && took < w.config.Lease/10:
 		w.size = min(2*w.size, w.config.MaxBatch)
@@ -66,6 +67,8 @@ func (w *worker) apply(ctx context.Context, events []eventstore.Recorded, upTo e
 	if err != nil {
 		return err
 	}
+	began := time.Now()
+	defer func() { w.wrote = time.Since(began) }()
 	return w.transaction(ctx, upTo, func(tx pgx.Tx) error {
 		if len(queued) > 0 {
 			if err := w.insertParked(ctx, tx, queued, nil); err != nil {

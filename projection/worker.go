@@ -26,6 +26,7 @@ type worker struct {
 	stored eventstore.Position // the checkpoint
 	cursor eventstore.Position // done so far: stored, or later where nothing had to be written
 	size   int                 // events that the next batch may have
+	wrote  time.Duration       // of the last transaction
 	parked map[string]bool     // keys
 	inline bool                // the appends do the work
 

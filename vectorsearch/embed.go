@@ -93,7 +93,7 @@ func (x *Index) embedded(ctx context.Context, hashes []textHash, vectors map[tex
 	}
 	// The cast to text[] is for poolers, where pgx cannot know the type of an array of uuid.
 	return x.onConn(ctx, func(conn *pgx.Conn) error {
-		rows, err := conn.Query(ctx, x.sql(`SELECT DISTINCT ON (hash) hash, embedding FROM {{vectors}} WHERE hash = ANY ($1::text[]::uuid[])`), ids)
+		rows, err := conn.Query(ctx, x.sql(`SELECT h.hash, v.embedding FROM unnest($1::text[]::uuid[]) AS h (hash) CROSS JOIN LATERAL (SELECT embedding FROM {{vectors}} WHERE hash = h.hash LIMIT 1) AS v`), ids)
 		if err != nil {
 			return err
 		}
@@ -101,6 +101,7 @@ func (x *Index) embedded(ctx context.Context, hashes []textHash, vectors map[tex
 		var vector pgvector.HalfVector
 		_, err = pgx.ForEachRow(rows, []any{&hash, &vector}, func() error {
 			vectors[hash] = vector
+			x.kept.put(hash, vector)
 			return nil
 		})
 		return err
@@ -127,7 +128,12 @@ const tries = 3
 func (x *Index) embedCall(ctx context.Context, c call) error {
 	var err error
 	for try, failures := 0, 0; failures < tries; try++ {
-		if err = x.embedOnce(ctx, c); err == nil {
+		var usage Usage
+		usage, err = x.embedOnce(ctx, c)
+		if noteErr := x.note(ctx, c.batch, len(c.hashes), usage, err != nil); noteErr != nil {
+			return projection.Transient(noteErr) // the vectors are kept: nothing is sent again
+		}
+		if err == nil {
 			return nil
 		}
 		var limit *RateLimitError
@@ -158,8 +164,8 @@ func (x *Index) embedCall(ctx context.Context, c call) error {
 
 // apart embeds the texts of a call that failed in smaller ones. The error is that of the text which fails by itself.
 func (x *Index) apart(ctx context.Context, c call, err error) error {
-	if len(c.hashes) == 1 {
-		return x.embedError(err)
+	if len(c.hashes) == 1 { // its cause may look like one that passes: it does not, for this text
+		return x.embedError(&TextError{Err: errors.New(err.Error())})
 	}
 	var text *TextError
 	if errors.As(err, &text) && text.Index >= 0 && text.Index < len(c.hashes) {
@@ -168,7 +174,7 @@ func (x *Index) apart(ctx context.Context, c call, err error) error {
 		if err := x.embedCall(ctx, c.of(rest)); err != nil { // they are kept for when the batch is tried without the bad one
 			return err
 		}
-		return x.embedError(err)
+		return x.embedError(&TextError{Err: errors.New(err.Error())})
 	}
 	half := len(c.hashes) / 2
 	if err := x.embedCall(ctx, c.of(c.hashes[:half])); err != nil {
@@ -192,7 +198,7 @@ func (x *Index) embedError(err error) error {
 }
 
 // embedOnce is one call.
-func (x *Index) embedOnce(ctx context.Context, c call) error {
+func (x *Index) embedOnce(ctx context.Context, c call) (Usage, error) {
 	list := make([]string, len(c.hashes))
 	for i, hash := range c.hashes {
 		list[i] = c.texts[hash]
@@ -207,7 +213,7 @@ func (x *Index) embedOnce(ctx context.Context, c call) error {
 			x.kept.put(hash, c.vectors[hash])
 		}
 	}
-	return errors.Join(err, x.note(ctx, c.batch, len(list), usage, err != nil))
+	return usage, err
 }
 
 // unit is a vector of length 1: only its direction counts, and half precision ends at 65,504.
@@ -254,7 +260,9 @@ func (x *Index) note(ctx context.Context, batch *projection.Batch, texts int, us
 	if failed && usage == (Usage{}) {
 		return nil
 	}
-	_, err := x.store.Pool().Exec(context.WithoutCancel(ctx), x.sql(`INSERT INTO {{costs}} (texts, tokens, cost, failed, first_position, last_position) VALUES ($1, $2, $3, $4, $5, $6)`),
+	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer stop()
+	_, err := x.store.Pool().Exec(ctx, x.sql(`INSERT INTO {{costs}} (texts, tokens, cost, failed, first_position, last_position) VALUES ($1, $2, $3, $4, $5, $6)`),
 		texts, usage.Tokens, usage.CostUSD, failed, int64(batch.Events[0].Position), int64(batch.Position()))
 	if err != nil {
 		return fmt.Errorf("noting the cost of a call: %w", err)

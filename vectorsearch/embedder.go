@@ -21,7 +21,8 @@ import (
 //	ErrBatch          one of several texts was refused, or so many together: they are sent again in smaller calls
 //	ErrRefused        no text's fault and does not pass by itself (key, model, address, account): sent again later, none is parked
 //	*VectorError      the answer breaks the contract as a whole: sent again later, none is parked
-//	any other         taken for one that passes by itself (network, timeout, overload): sent again, none is parked
+//	any other         taken for one that passes by itself (network, timeout, overload): sent again; a text that fails so three
+//	                  times by itself, while the service embeds another, is parked
 type Embedder interface {
 	// Model is asked once, by New.
 	Model() Model

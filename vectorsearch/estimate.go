@@ -9,11 +9,13 @@ import (
 	"time"
 )
 
-// estimates are how many rows of a month the planner thinks will pass a filter: they choose the path of a search, and not what it
-// finds. The same filters are asked for again and again.
+// estimate is what the planner thinks of a month and a filter: how many rows pass, and how many are read for that.
+type estimate struct{ passing, read float64 }
+
+// estimates choose the path of a search, and not what it finds. The same filters are asked for again and again.
 type estimates struct {
 	mu   sync.Mutex
-	rows map[string]float64
+	rows map[string]estimate
 	at   time.Time // of the oldest
 }
 
@@ -22,25 +24,25 @@ const (
 	maxEstimates = 10_000
 )
 
-func (e *estimates) get(key string) (float64, bool) {
+func (e *estimates) get(key string) (estimate, bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if time.Since(e.at) > estimateAge || len(e.rows) >= maxEstimates {
-		e.rows, e.at = map[string]float64{}, time.Now()
+		e.rows, e.at = map[string]estimate{}, time.Now()
 	}
 	rows, ok := e.rows[key]
 	return rows, ok
 }
 
-func (e *estimates) put(key string, rows float64) {
+func (e *estimates) put(key string, rows estimate) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.rows[key] = rows
 }
 
-// estimate is how many rows of each month pass, by its table's name.
-func (x *Index) estimate(ctx context.Context, s *scope, leaves []leaf) (map[string]float64, error) {
-	found, keys := map[string]float64{}, map[string]string{}
+// estimate looks at each month, by its table's name.
+func (x *Index) estimate(ctx context.Context, s *scope, leaves []leaf) (map[string]estimate, error) {
+	found, keys := map[string]estimate{}, map[string]string{}
 	var all args
 	var parts []string
 	for _, l := range leaves {
@@ -58,7 +60,7 @@ func (x *Index) estimate(ctx context.Context, s *scope, leaves []leaf) (map[stri
 		return found, nil
 	}
 	var plan []byte
-	err := x.store.Pool().QueryRow(ctx, "EXPLAIN (FORMAT JSON) "+strings.Join(parts, " UNION ALL "), all...).Scan(&plan)
+	err := s.conn.QueryRow(ctx, "EXPLAIN (FORMAT JSON) "+strings.Join(parts, " UNION ALL "), all...).Scan(&plan)
 	if err != nil {
 		return nil, fmt.Errorf("estimating: %w", err)
 	}
@@ -69,22 +71,35 @@ func (x *Index) estimate(ctx context.Context, s *scope, leaves []leaf) (map[stri
 	for _, top := range tops {
 		top.Plan.read(found)
 	}
-	for name, key := range keys {
-		x.estimates.put(key, found[name]) // 0 where the planner sees that nothing can pass
+	for _, l := range leaves {
+		name := x.leafName("vectors", l.month)
+		if key, ok := keys[name]; ok {
+			e := found[name] // 0 where the planner sees that nothing can pass
+			if e.read > 0 {
+				e.read = float64(l.rows)
+			}
+			found[name] = e
+			x.estimates.put(key, e)
+		}
 	}
 	return found, nil
 }
 
 // planNode is a node of a plan, as EXPLAIN gives it.
 type planNode struct {
+	Type     string     `json:"Node Type"`
 	Relation string     `json:"Relation Name"`
 	Rows     float64    `json:"Plan Rows"`
 	Plans    []planNode `json:"Plans"`
 }
 
-func (n planNode) read(rows map[string]float64) {
+func (n planNode) read(rows map[string]estimate) {
 	if n.Relation != "" {
-		rows[n.Relation] = max(rows[n.Relation], n.Rows)
+		e := estimate{passing: max(rows[n.Relation].passing, n.Rows)}
+		if strings.HasSuffix(n.Type, "Seq Scan") { // no index has the filter
+			e.read = 1
+		}
+		rows[n.Relation] = e
 	}
 	for _, below := range n.Plans {
 		below.read(rows)

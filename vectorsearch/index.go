@@ -202,6 +202,9 @@ func (x *Index) pieces(events []eventstore.Recorded) ([]piece, error) {
 	var pieces []piece
 	for i := range events {
 		e := &events[i]
+		if x.isPast(monthOf(e.RecordedAt), time.Now()) { // Maintain would drop it again
+			continue
+		}
 		passages, err := x.config.Recipe.Passages(*e)
 		if err != nil {
 			return nil, fmt.Errorf("passages of event %d: %w", e.Position, err)
@@ -229,6 +232,11 @@ func (x *Index) pieces(events []eventstore.Recorded) ([]piece, error) {
 }
 
 const maxChunks = 10_000
+
+// isPast says that a month is not kept.
+func (x *Index) isPast(month, now time.Time) bool {
+	return x.config.KeepMonths > 0 && month.Before(monthOf(now).AddDate(0, -x.config.KeepMonths, 0))
+}
 
 // projectsOf are the projects of streams, for passages that name none.
 func (x *Index) projectsOf(ctx context.Context, pieces []piece) (map[eventstore.StreamID]string, error) {
@@ -263,10 +271,15 @@ func (x *Index) Apply(ctx context.Context, tx pgx.Tx, batch *projection.Batch) e
 		return nil
 	}
 	x.register(tx.Conn())
-	if err := batch.Copy(ctx, tx, x.name("passages"), passageColumns(), work.passages); err != nil {
-		return err
+	err := batch.Copy(ctx, tx, x.name("passages"), passageColumns(), work.passages)
+	if err == nil {
+		err = batch.Copy(ctx, tx, x.name("vectors"), vectorColumns(), work.vectors)
 	}
-	if err := batch.Copy(ctx, tx, x.name("vectors"), vectorColumns(), work.vectors); err != nil {
+	if pg.Code(err) == pg.CheckViolation && pg.Constraint(err) == "" { // no partition: dropped since Prepare looked
+		x.forget()
+		return projection.Transient(err)
+	}
+	if err != nil {
 		return err
 	}
 	return x.addToMonths(ctx, tx, work.months)

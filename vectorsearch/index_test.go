@@ -36,7 +36,7 @@ func TestTheSameTextIsPaidForOnce(t *testing.T) {
 
 	var calls, texts, tokens int
 	var cost float64
-	require.NoError(t, log.Pool.QueryRow(t.Context(), `SELECT count(*), sum(texts), sum(tokens), sum(cost) FROM `+log.Schema()+`.search_costs`).Scan(&calls, &texts, &tokens, &cost))
+	require.NoError(t, log.Pool.QueryRow(t.Context(), `SELECT count(*), sum(texts), sum(tokens), sum(cost) FROM `+log.Schema()+`.search_costs_v1`).Scan(&calls, &texts, &tokens, &cost))
 	require.Equal(t, []int{2, 3, 4}, []int{calls, texts, tokens})
 	require.InDelta(t, 4e-6, cost, 1e-12)
 	answer, err := index.Search(t.Context(), vectorsearch.Query{Text: "yes"})
@@ -154,7 +154,7 @@ func TestWhatCannotBeEmbeddedIsParked(t *testing.T) {
 			require.Len(t, answer.Hits, 4)
 			require.False(t, answer.Complete, "an event is parked")
 			var texts int
-			require.NoError(t, log.Pool.QueryRow(t.Context(), `SELECT sum(texts) FILTER (WHERE NOT failed) FROM `+log.Schema()+`.search_costs`).Scan(&texts))
+			require.NoError(t, log.Pool.QueryRow(t.Context(), `SELECT sum(texts) FILTER (WHERE NOT failed) FROM `+log.Schema()+`.search_costs_v1`).Scan(&texts))
 			require.LessOrEqual(t, texts, 5)
 		})
 	}

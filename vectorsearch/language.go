@@ -3,7 +3,6 @@ package vectorsearch
 import (
 	"slices"
 	"strings"
-	"unicode"
 )
 
 // stemmed are the languages that every PostgreSQL from 15 on has a stemmer for.
@@ -11,7 +10,7 @@ func stemmed() map[string]string {
 	return map[string]string{
 		"ar": "arabic", "hy": "armenian", "eu": "basque", "ca": "catalan", "da": "danish", "nl": "dutch", "en": "english", "fi": "finnish",
 		"fr": "french", "de": "german", "el": "greek", "hi": "hindi", "hu": "hungarian", "id": "indonesian", "ga": "irish", "it": "italian",
-		"lt": "lithuanian", "ne": "nepali", "no": "norwegian", "nb": "norwegian", "nn": "norwegian", "pt": "portuguese", "ro": "romanian",
+		"lt": "lithuanian", "ne": "nepali", "no": "norwegian", "pt": "portuguese", "ro": "romanian",
 		"ru": "russian", "sr": "serbian", "es": "spanish", "sv": "swedish", "ta": "tamil", "tr": "turkish", "yi": "yiddish",
 	}
 }
@@ -24,6 +23,9 @@ const polish = "search_polish"
 func baseLanguage(tag string) string {
 	base, _, _ := strings.Cut(strings.ToLower(tag), "-")
 	base, _, _ = strings.Cut(base, "_")
+	if base == "nb" || base == "nn" { // written Norwegian, of which there is one dictionary
+		return "no"
+	}
 	return base
 }
 
@@ -73,16 +75,12 @@ BEGIN
     END;
 END $$`
 
-// withoutPolishStopWords leaves out what says nothing: neither hunspell's dictionary nor PostgreSQL has a list of such words.
-func withoutPolishStopWords(text string) string {
-	words := strings.FieldsFunc(strings.ToLower(text), func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) })
-	words = slices.DeleteFunc(words, func(word string) bool { return strings.Contains(polishStopWords, " "+word+" ") })
-	return strings.Join(words, " ")
+// polishStopWords say nothing: neither hunspell's dictionary nor PostgreSQL has a list of such words.
+func polishStopWords() []string {
+	return strings.Fields("a aby albo ale bez bo by był była było były być co czy dla do gdy go i ich im ja jak jako jego jej jest jeszcze jeśli już " +
+		"ją każdy kiedy kto która które którego której który których którym lub ma mam mi mnie mieć może można mu my na nad nam nas nic nich nie nim niż " +
+		"no o od on ona one oni ono oraz pan pani po pod przed przez przy się skąd ta tak także tam te tego tej ten też to tu tych tylko tym u w was we " +
+		"więc właśnie wy z za ze że żeby")
 }
-
-const polishStopWords = " a aby albo ale bez bo by był była było były być co czy dla do gdy go i ich im ja jak jako jego jej jest jeszcze jeśli już " +
-	"ją każdy kiedy kto która które którego której który których którym lub ma mam mi mnie może mu my na nad nam nas nic nich nie nim niż no o od " +
-	"on ona one oni ono oraz pan pani po pod przed przez przy są się skąd ta tak także tam te tego tej ten też to tu tych tylko tym u w was we więc " +
-	"właśnie wy z za ze że żeby "
 
 func literal(text string) string { return "'" + strings.ReplaceAll(text, "'", "''") + "'" }

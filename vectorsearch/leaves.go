@@ -32,12 +32,6 @@ func (x *Index) check(ctx context.Context) error {
 	var model, revision, language string
 	var dimensions, recipe int
 	err = x.store.Pool().QueryRow(ctx, x.sql(`SELECT model, revision, dimensions, recipe, language FROM {{source}}`)).Scan(&model, &revision, &dimensions, &recipe, &language)
-	if errors.Is(err, pgx.ErrNoRows) { // Reset has emptied it
-		_, err = x.store.Pool().Exec(ctx, x.sql(`INSERT INTO {{source}} VALUES ({{model}}, {{revision}}, {{dimensions}}, {{recipe}}, {{language}})`))
-		if err == nil {
-			return x.check(ctx)
-		}
-	}
 	switch {
 	case pg.Code(err) == pg.UndefinedTable:
 		return fmt.Errorf("%s: %w", x.config.Name, projection.ErrNotMigrated)
@@ -67,18 +61,22 @@ type leaf struct {
 type world struct {
 	leaves []leaf              // the newest first
 	upTo   eventstore.Position // how far it has come
-	parked bool
+	parked bool                // an event that counts
+	behind bool                // of AsOfTime
 }
 
-// look reads the months first of all: what is committed by then is found by what follows.
-func (x *Index) look(ctx context.Context, q Query) (*world, error) {
-	rows, err := x.store.Pool().Query(ctx, x.sql(`
-SELECT c.position, EXISTS (SELECT FROM {{schema}}.projection_parked p WHERE p.name = $1 AND p.version = $2 AND ($3 = 0 OR p.position <= $3)),
-       m.month, m.first_position, m.last_position, m.rows, m.words, m.hnsw, m.languages
-  FROM (SELECT coalesce(min(position), 0) AS position FROM {{schema}}.checkpoints WHERE name = $1 AND version = $2) AS c
-  LEFT JOIN {{months}} AS m ON m.rows > 0
- ORDER BY m.month DESC`), x.config.Name, x.config.Version, int64(q.AsOf))
-	if err != nil {
+// look begins a snapshot and reads the months in it. It is read with the rest: what is committed later is not seen.
+func (x *Index) look(ctx context.Context, conn *pgx.Conn, q Query) (*world, error) {
+	var until *time.Time
+	if !q.AsOfTime.IsZero() {
+		until = &q.AsOfTime
+	}
+	batch := &pgx.Batch{}
+	batch.Queue(beginSnapshot)
+	batch.Queue(x.sql(lookSQL), x.config.Name, x.config.Version, int64(q.AsOf), until)
+	results := conn.SendBatch(ctx, batch)
+	defer func() { _ = results.Close() }()
+	if _, err := results.Exec(); err != nil {
 		return nil, err
 	}
 	out := &world{}
@@ -86,20 +84,32 @@ SELECT c.position, EXISTS (SELECT FROM {{schema}}.projection_parked p WHERE p.na
 	var first, last, count, words *int64
 	var hnsw *bool
 	var languages []string
-	_, err = pgx.ForEachRow(rows, []any{(*int64)(&out.upTo), &out.parked, &month, &first, &last, &count, &words, &hnsw, &languages}, func() error {
-		if month != nil {
-			out.leaves = append(out.leaves, leaf{*month, eventstore.Position(*first), eventstore.Position(*last), *count, *words, *hnsw, append([]string{}, languages...)})
-		}
-		return nil
-	})
-	if pg.Code(err) == pg.UndefinedTable {
-		err = fmt.Errorf("%s: %w", x.config.Name, projection.ErrNotMigrated)
+	rows, err := results.Query()
+	if err == nil {
+		_, err = pgx.ForEachRow(rows, []any{(*int64)(&out.upTo), &out.parked, &out.behind, &month, &first, &last, &count, &words, &hnsw, &languages}, func() error {
+			if month != nil {
+				out.leaves = append(out.leaves, leaf{*month, eventstore.Position(*first), eventstore.Position(*last), *count, *words, *hnsw, append([]string{}, languages...)})
+			}
+			return nil
+		})
+	}
+	if err == nil {
+		err = results.Close()
 	}
 	return out, err
 }
 
+const lookSQL = `
+SELECT c.position, EXISTS (SELECT FROM {{schema}}.projection_parked p WHERE p.name = $1::text AND p.version = $2::integer AND ($3::bigint = 0 OR p.position <= $3::bigint)),
+       $4::timestamptz IS NOT NULL AND EXISTS (SELECT FROM {{schema}}.events e WHERE e.position > c.position AND e.recorded_at <= $4::timestamptz),
+       m.month, m.first_position, m.last_position, m.rows, m.words, m.hnsw, m.languages
+  FROM (SELECT coalesce(min(position), 0) AS position FROM {{schema}}.checkpoints WHERE name = $1::text AND version = $2::integer) AS c
+  LEFT JOIN {{months}} AS m ON m.rows > 0
+ ORDER BY m.month DESC`
+
 // scope is what a search looks through.
 type scope struct {
+	conn      *pgx.Conn // in the search's snapshot
 	filter    Filter
 	asOf      eventstore.Position
 	recorded  time.Time
@@ -108,8 +118,8 @@ type scope struct {
 }
 
 // scopeOf leaves out the months in which nothing can be.
-func scopeOf(w *world, q Query) scope {
-	s := scope{filter: q.Filter, asOf: w.upTo, recorded: q.AsOfTime, without: q.Example}
+func scopeOf(conn *pgx.Conn, w *world, q Query) scope {
+	s := scope{conn: conn, filter: q.Filter, asOf: w.upTo, recorded: q.AsOfTime, without: q.Example}
 	if q.AsOf > 0 {
 		s.asOf = min(q.AsOf, w.upTo)
 	}

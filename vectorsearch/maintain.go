@@ -3,6 +3,7 @@ package vectorsearch
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -63,7 +64,7 @@ func (x *Index) Maintain(ctx context.Context, progress func(Progress)) (Maintain
 	if err := x.check(ctx); err != nil {
 		return done, err
 	}
-	w, err := x.look(ctx, Query{})
+	w, err := x.now(ctx)
 	if err != nil {
 		return done, err
 	}
@@ -77,11 +78,17 @@ func (x *Index) Maintain(ctx context.Context, progress func(Progress)) (Maintain
 			return done, ctx.Err()
 		}
 		switch {
-		case x.config.KeepMonths > 0 && l.month.Before(monthOf(now).AddDate(0, -x.config.KeepMonths, 0)):
+		case x.isPast(l.month, now):
 			err = x.dropMonth(ctx, l)
 			record(&done.Dropped, &done.Busy, l.month, err)
 		case !l.hnsw && l.rows > exactRows && (monthOf(now).After(l.month) || l.rows > largeMonth):
-			err = x.build(ctx, l, progress)
+			var filling bool
+			if filling, err = x.filling(ctx, w, l); err == nil && filling {
+				continue
+			}
+			if err == nil {
+				err = x.build(ctx, l, progress)
+			}
 			record(&done.Built, &done.Busy, l.month, err)
 		default:
 			continue
@@ -91,6 +98,24 @@ func (x *Index) Maintain(ctx context.Context, progress func(Progress)) (Maintain
 		}
 	}
 	return done, failed
+}
+
+// filling says that much of a month is still to be indexed: one row at a time into HNSW takes longer than building it then.
+func (x *Index) filling(ctx context.Context, w *world, l leaf) (bool, error) {
+	var more int
+	err := x.store.Pool().QueryRow(ctx, x.sql(`SELECT count(*) FROM (SELECT FROM {{schema}}.events WHERE recorded_at >= $1 AND recorded_at < $2 AND position > $3 LIMIT $4) AS e`),
+		l.month, l.month.AddDate(0, 1, 0), int64(w.upTo), exactRows+1).Scan(&more)
+	return more > exactRows, err
+}
+
+// now is what the index holds.
+func (x *Index) now(ctx context.Context) (w *world, err error) {
+	err = x.onConn(ctx, func(conn *pgx.Conn) error {
+		defer endSnapshot(ctx, conn)
+		w, err = x.look(ctx, conn, Query{})
+		return err
+	})
+	return w, err
 }
 
 func record(done, others *[]time.Time, month time.Time, err error) {
@@ -111,21 +136,28 @@ func busy(err error) bool {
 // build makes the HNSW index of a month. CREATE INDEX CONCURRENTLY lets writers pass; one that was interrupted leaves an index
 // that is not valid, which is dropped first: where another process is at work, its lock is met there.
 func (x *Index) build(ctx context.Context, l leaf, progress func(Progress)) error {
+	err := x.buildOnce(ctx, l, progress, false)
+	if strings.HasPrefix(pg.Code(err), "53") { // parallel workers share memory, of which a container may have little
+		err = x.buildOnce(ctx, l, progress, true)
+	}
+	return err
+}
+
+func (x *Index) buildOnce(ctx context.Context, l leaf, progress func(Progress), alone bool) error {
 	name := x.leafName("vectors", l.month)
 	index := name + "_hnsw"
 	conn, err := x.store.Pool().Acquire(ctx)
 	if err != nil {
 		return err
 	}
-	release := func() { conn.Release() }
-	defer func() { release() }()
-	for _, setting := range x.buildSettings() {
+	defer func() { _ = conn.Hijack().Close(context.WithoutCancel(ctx)) }() // the settings are the session's: it goes
+	if _, err := conn.Exec(ctx, buildMemory); err != nil {
+		return err
+	}
+	for _, setting := range x.buildSettings(alone) {
 		if _, err := conn.Exec(ctx, `SELECT set_config($1, $2, false)`, setting[0], setting[1]); err != nil {
 			return err
 		}
-	}
-	release = func() { // the settings are the session's: it goes
-		_ = conn.Hijack().Close(context.WithoutCancel(ctx))
 	}
 	var valid *bool
 	err = conn.QueryRow(ctx, `SELECT (SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass($1::text))`, x.quote(index)).Scan(&valid)
@@ -154,11 +186,14 @@ func (x *Index) build(ctx context.Context, l leaf, progress func(Progress)) erro
 	return err
 }
 
+// buildMemory is what a build may use, unless the server's own setting is more: beyond it a build takes many times as long.
+const buildMemory = `SELECT set_config('maintenance_work_mem', '1GB', false) WHERE pg_size_bytes(current_setting('maintenance_work_mem')) < pg_size_bytes('1GB')`
+
 // buildSettings are those of a session that builds. Parallel builds of pgvector before 0.8.2 can read past a buffer
 // (CVE-2026-3172).
-func (x *Index) buildSettings() [][2]string {
-	settings := [][2]string{{"lock_timeout", "2s"}, {"statement_timeout", "0"}, {"maintenance_work_mem", "1GB"}}
-	if !x.extension().version.atLeast(0, 8, 2) {
+func (x *Index) buildSettings(alone bool) [][2]string {
+	settings := [][2]string{{"lock_timeout", "2s"}, {"statement_timeout", "0"}}
+	if alone || !x.extension().version.atLeast(0, 8, 2) {
 		settings = append(settings, [2]string{"max_parallel_maintenance_workers", "0"})
 	}
 	return settings
@@ -220,7 +255,7 @@ func (x *Index) Grant(ctx context.Context, role string) error {
 	}
 	quoted := pgx.Identifier{role}.Sanitize()
 	err := pg.InTx(ctx, x.store.Pool(), func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, x.sql(`GRANT EXECUTE ON FUNCTION {{ensure_month}}(date) TO `)+quoted); err != nil {
+		if _, err := tx.Exec(ctx, x.sql(`GRANT EXECUTE ON FUNCTION {{ensure_month}}(date) TO `)+quoted+x.sql(`; GRANT SELECT ON {{source}} TO `)+quoted+x.sql(`; GRANT SELECT, INSERT ON {{costs}} TO `)+quoted); err != nil {
 			return err
 		}
 		rows, err := tx.Query(ctx, x.sql(`SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent IN ('{{passages}}'::regclass, '{{vectors}}'::regclass)`))

@@ -15,8 +15,8 @@ import (
 const (
 	// exactRows is up to how many vectors of a month are simply compared: an HNSW index is not quicker, and not as good.
 	exactRows = 10_000
-	// What a comparison and a step of HNSW cost, beside each other: a row that passes a filter is fetched from anywhere.
-	costExact, costStep = 1.0, 8.0
+	// What a comparison, a row that is only read, and a candidate of HNSW cost, beside each other (measured at 768 dimensions).
+	costExact, costRead, costStep = 1.0, 0.3, 12.0
 )
 
 // choice is how a month is searched.
@@ -39,19 +39,19 @@ func (x *Index) choose(ctx context.Context, q Query, s *scope, fetch int) ([]cho
 	if len(unsure) == 0 {
 		return choices, nil
 	}
-	passing, err := x.estimate(ctx, s, unsure)
+	estimates, err := x.estimate(ctx, s, unsure)
 	if err != nil {
 		return nil, err
 	}
 	for i := range choices {
 		c := &choices[i]
-		rows, ok := passing[x.leafName("vectors", c.month)]
+		e, ok := estimates[x.leafName("vectors", c.month)]
 		if c.exact || !ok {
 			continue
 		}
-		share := min(1, max(rows, 1)/float64(c.rows))
+		share := min(1, max(e.passing, 1)/float64(c.rows))
 		steps := max(float64(x.ef(q, fetch)), float64(overFetch(fetch))/share)
-		c.exact = rows*costExact <= steps*costStep
+		c.exact = e.passing*costExact+e.read*costRead <= steps*costStep
 		c.scan = int(min(4*steps, float64(c.rows)))
 	}
 	return choices, nil
@@ -65,7 +65,7 @@ func (x *Index) ef(q Query, fetch int) int {
 	if q.EfSearch > 0 {
 		return q.EfSearch
 	}
-	return min(maxEf, max(160, 2*overFetch(fetch)))
+	return min(maxEf, max(320, 2*overFetch(fetch)))
 }
 
 // nearest returns up to fetch candidates by similarity.
@@ -119,8 +119,8 @@ func (x *Index) compare(ctx context.Context, q Query, s *scope, vector *pgvector
 	for i, c := range choices {
 		table, where := x.quote(x.leafName("vectors", c.month)), s.where(c.leaf, &a)
 		if c.exact { // + 0 keeps an HNSW index out
-			parts = append(parts, fmt.Sprintf(`(SELECT position, chunk, recorded_at, stream_id, (%s) + 0 AS distance, count(*) OVER () AS seen, %d AS leaf FROM %s%s ORDER BY distance, position, chunk LIMIT %d)`,
-				distance, i, table, where, fetch))
+			parts = append(parts, fmt.Sprintf(`(SELECT *, count(*) OVER () AS seen, %d AS leaf FROM (SELECT position, chunk, recorded_at, stream_id, (%s) + 0 AS distance FROM %s%s OFFSET 0) AS d ORDER BY distance, position, chunk LIMIT %d)`,
+				i, distance, table, where, fetch)) // OFFSET 0: the window must not carry the vectors
 			continue
 		}
 		scan = max(scan, c.scan)
@@ -132,16 +132,7 @@ func (x *Index) compare(ctx context.Context, q Query, s *scope, vector *pgvector
 	batch.Queue(settings, values...)
 	batch.Queue(strings.Join(parts, " UNION ALL "), a...)
 	got, seen := make([]int, len(choices)), make([]int, len(choices))
-	err = x.onConn(ctx, func(conn *pgx.Conn) error {
-		results := conn.SendBatch(ctx, batch)
-		defer func() { _ = results.Close() }()
-		if _, err := results.Exec(); err != nil {
-			return err
-		}
-		rows, err := results.Query()
-		if err != nil {
-			return err
-		}
+	err = inBatch(s.conn.SendBatch(ctx, batch), func(rows pgx.Rows) error {
 		var c candidate
 		var distance float64
 		var count, i int
@@ -157,10 +148,7 @@ func (x *Index) compare(ctx context.Context, q Query, s *scope, vector *pgvector
 			found = append(found, c)
 			return nil
 		})
-		if err != nil {
-			return err
-		}
-		return results.Close()
+		return err
 	})
 	if err != nil {
 		return nil, nil, fmt.Errorf("searching by meaning: %w", err)
@@ -175,9 +163,28 @@ func (x *Index) compare(ctx context.Context, q Query, s *scope, vector *pgvector
 	return found, short, nil
 }
 
+// inBatch reads the rows of a statement that follows its settings.
+func inBatch(results pgx.BatchResults, read func(pgx.Rows) error) error {
+	defer func() { _ = results.Close() }()
+	if _, err := results.Exec(); err != nil {
+		return err
+	}
+	rows, err := results.Query()
+	if err != nil {
+		return err
+	}
+	if err := read(rows); err != nil {
+		return err
+	}
+	return results.Close()
+}
+
+// planSettings keep what was chosen: a generic plan does not know the filter's values.
+const planSettings = `SELECT set_config('jit', 'off', true), set_config('plan_cache_mode', 'force_custom_plan', true)`
+
 // settings are those of the statement that follows in the same transaction.
 func (x *Index) settings(q Query, fetch, scan int) (string, []any) {
-	sql := `SELECT set_config('jit', 'off', true), set_config('hnsw.ef_search', $1, true)`
+	sql := planSettings + `, set_config('hnsw.ef_search', $1, true)`
 	values := []any{strconv.Itoa(x.ef(q, fetch))}
 	if x.extension().version.atLeast(0, 8, 0) {
 		sql += `, set_config('hnsw.iterative_scan', 'relaxed_order', true), set_config('hnsw.max_scan_tuples', $2, true), set_config('hnsw.scan_mem_multiplier', '4', true)`

@@ -51,7 +51,7 @@ func (x *Index) Measure(ctx context.Context, config MeasureConfig) ([]Recall, er
 	if err := x.check(ctx); err != nil {
 		return nil, err
 	}
-	w, err := x.look(ctx, Query{})
+	w, err := x.now(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -12,6 +12,8 @@ import (
 	"github.com/pgvector/pgvector-go"
 
 	"github.com/sight-platform/hindsight/eventstore"
+	"github.com/sight-platform/hindsight/internal/pg"
+	"github.com/sight-platform/hindsight/projection"
 )
 
 // ErrNotIndexed is returned for an Example that the index has no passage of.
@@ -32,24 +34,58 @@ func (x *Index) Search(ctx context.Context, q Query) (*Answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	w, err := x.look(ctx, q)
+	var answer *Answer
+	for try := 0; try < 2; try++ { // a month that Maintain drops meanwhile is looked at no more
+		answer, err = x.searchOnce(ctx, q, vector)
+		if pg.Code(err) != pg.UndefinedTable {
+			break
+		}
+	}
+	if pg.Code(err) == pg.UndefinedTable {
+		err = fmt.Errorf("%s: %w: %w", x.config.Name, projection.ErrNotMigrated, err)
+	}
 	if err != nil {
-		return nil, err
-	}
-	s := scopeOf(w, q)
-	answer := &Answer{AsOf: s.asOf, Complete: q.AsOf <= w.upTo && !w.parked, Path: PathExact}
-	for _, l := range s.discussed {
-		answer.Months = append(answer.Months, l.month)
-	}
-	found, err := x.find(ctx, q, &s, vector, answer)
-	if err != nil {
-		return nil, err
-	}
-	if answer.Hits, err = x.hydrate(ctx, q, &s, found); err != nil {
 		return nil, err
 	}
 	answer.Took = time.Since(started)
 	return answer, nil
+}
+
+// searchOnce looks, searches and reads the texts in one snapshot.
+func (x *Index) searchOnce(ctx context.Context, q Query, vector *pgvector.HalfVector) (answer *Answer, err error) {
+	err = x.onConn(ctx, func(conn *pgx.Conn) error {
+		defer endSnapshot(ctx, conn)
+		w, err := x.look(ctx, conn, q)
+		if err != nil {
+			return err
+		}
+		s := scopeOf(conn, w, q)
+		answer = &Answer{AsOf: s.asOf}
+		for _, l := range s.discussed {
+			answer.Months = append(answer.Months, l.month)
+		}
+		found, err := x.find(ctx, q, &s, vector, answer)
+		if err != nil {
+			return err
+		}
+		answer.Complete = answer.Complete && q.AsOf <= w.upTo && !w.parked && !w.behind
+		answer.Hits, err = x.hydrate(ctx, q, &s, found)
+		return err
+	})
+	return answer, err
+}
+
+// beginSnapshot goes before the first statement of a search, in its round trip.
+const beginSnapshot = `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY`
+
+// endSnapshot ends the transaction, whatever has become of it.
+func endSnapshot(ctx context.Context, conn *pgx.Conn) {
+	if conn.IsClosed() || conn.PgConn().TxStatus() == 'I' {
+		return
+	}
+	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer stop()
+	_, _ = conn.Exec(ctx, `ROLLBACK`) // it has only read
 }
 
 // vectorOf is the vector to search by; nil for a search by words.
@@ -118,32 +154,40 @@ func byScore(a, b candidate) int {
 	return cmp.Or(cmp.Compare(b.score, a.score), cmp.Compare(a.position, b.position), cmp.Compare(a.chunk, b.chunk))
 }
 
-// maxFetch bounds how many candidates are asked for.
-const maxFetch = 20_000
+const (
+	// maxFetch bounds how many candidates are asked for.
+	maxFetch = 20_000
+	// fusionDepth is how many candidates of each part a fusion looks at: the same for all pages, so that they are of one order.
+	// More are needed where few of a discussion count.
+	fusionDepth, groupedFusionDepth = maxHybrid, 1000
+)
 
 // find returns the candidates of the page. Where too many hits of a discussion crowd the others out, it asks for more.
 func (x *Index) find(ctx context.Context, q Query, s *scope, vector *pgvector.HalfVector, answer *Answer) ([]candidate, error) {
 	want := q.Offset + q.K
-	fetch := want
-	if q.Ranking == Hybrid { // ranks of both must be known
-		fetch = max(fetch*3, 100)
-	}
-	if q.PerDiscussion > 0 {
+	fetch, most := want, maxFetch
+	switch {
+	case q.Ranking == Hybrid && q.PerDiscussion > 0:
+		fetch, most = groupedFusionDepth, groupedFusionDepth
+	case q.Ranking == Hybrid:
+		fetch = fusionDepth
+	case q.PerDiscussion > 0:
 		fetch *= 4
 	}
 	for {
-		fetch = min(fetch, maxFetch)
+		fetch = min(fetch, most)
 		found, all, err := x.ranked(ctx, q, s, vector, fetch, answer)
 		if err != nil {
 			return nil, err
 		}
 		found = grouped(found, q.PerDiscussion)
-		if len(found) >= want || all || q.PerDiscussion == 0 {
-			return found[min(q.Offset, len(found)):min(want, len(found))], nil
-		}
-		if fetch == maxFetch {
+		page := found[min(q.Offset, len(found)):min(want, len(found))]
+		switch {
+		case len(found) >= want || all || q.PerDiscussion == 0:
+			return page, nil
+		case fetch == most:
 			answer.Complete = false
-			return found[min(q.Offset, len(found)):], nil
+			return page, nil
 		}
 		fetch *= 8
 	}
@@ -163,7 +207,7 @@ func grouped(found []candidate, n int) []candidate {
 
 // ranked returns up to fetch candidates by rank, and whether these are all there are.
 func (x *Index) ranked(ctx context.Context, q Query, s *scope, vector *pgvector.HalfVector, fetch int, answer *Answer) (found []candidate, all bool, err error) {
-	answer.Candidates = 0
+	answer.Candidates, answer.Complete, answer.Path = 0, true, PathExact
 	var byMeaning, byWords []candidate
 	if q.Ranking != ByWords {
 		if byMeaning, err = x.nearest(ctx, q, s, vector, fetch, answer); err != nil {
@@ -222,7 +266,7 @@ func (x *Index) hydrate(ctx context.Context, q Query, s *scope, found []candidat
 	for i, c := range found {
 		positions[i], chunkNumbers[i], times[i] = int64(c.position), int32(c.chunk), c.recordedAt
 	}
-	rows, err := x.store.Pool().Query(ctx, x.sql(`
+	rows, err := s.conn.Query(ctx, x.sql(`
 SELECT `+turnColumns+`
   FROM unnest($1::bigint[], $2::integer[], $3::timestamptz[]) WITH ORDINALITY AS k (position, chunk, recorded_at, n)
   JOIN {{passages}} AS p ON p.position = k.position AND p.chunk = k.chunk AND p.recorded_at = k.recorded_at
@@ -240,9 +284,7 @@ SELECT `+turnColumns+`
 	}
 	hits := make([]Hit, 0, len(found))
 	for _, c := range found {
-		if t, ok := read[c.key()]; ok { // else its month was dropped meanwhile
-			hits = append(hits, Hit{Turn: t, Score: c.score, Similarity: c.similarity, Words: c.words})
-		}
+		hits = append(hits, Hit{Turn: read[c.key()], Score: c.score, Similarity: c.similarity, Words: c.words})
 	}
 	if q.Context > 0 {
 		err = x.addContext(ctx, q.Context, s, hits)
@@ -268,7 +310,7 @@ func (x *Index) addContext(ctx context.Context, around int, s *scope, hits []Hit
 	if !s.recorded.IsZero() {
 		until = &s.recorded
 	}
-	rows, err := x.store.Pool().Query(ctx, x.sql(`
+	rows, err := s.conn.Query(ctx, x.sql(`
 SELECT k.n, `+turnColumns+`
   FROM unnest($1::text[], $2::bigint[], $3::integer[]) WITH ORDINALITY AS k (stream_id, version, chunk, n)
  CROSS JOIN LATERAL (

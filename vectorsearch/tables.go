@@ -68,22 +68,36 @@ func (x *Index) tables() []projection.Table {
 		return projection.Table{Name: x.name(name), SQL: strings.ReplaceAll(x.sql(sql), "{{shared}}", shared)}
 	}
 	return []projection.Table{
-		table("source", sourceSQL), table("months", monthsSQL), table("passages", passagesSQL), table("vectors", vectorsSQL), table("costs", costsSQL+ensureMonthSQL),
+		table("months", ownSQL+monthsSQL), table("passages", passagesSQL), table("vectors", vectorsSQL+ensureMonthSQL),
 	}
 }
 
-const sourceSQL = `
+// ownSQL makes what Reset leaves alone, as it is not in the list of tables: which model the vectors are of, and what they have cost.
+const ownSQL = `
 DO $$
 BEGIN
     IF NOT EXISTS (SELECT FROM pg_extension WHERE extname = 'vector') THEN
         RAISE EXCEPTION 'pgvector is not in this database: call Index.Migrate first' USING ERRCODE = 'undefined_object';
     END IF;
 END $$;
-CREATE TABLE {{table}} (
+CREATE TABLE {{source}} (
     model text NOT NULL, revision text NOT NULL, dimensions integer NOT NULL, recipe integer NOT NULL, language text NOT NULL
 );
-INSERT INTO {{table}} VALUES ({{model}}, {{revision}}, {{dimensions}}, {{recipe}}, {{language}});
-COMMENT ON TABLE {{table}} IS 'The one model and recipe that these vectors are of.';`
+INSERT INTO {{source}} VALUES ({{model}}, {{revision}}, {{dimensions}}, {{recipe}}, {{language}});
+COMMENT ON TABLE {{source}} IS 'The one model and recipe that these vectors are of.';
+CREATE TABLE {{costs}} (
+    at             timestamptz NOT NULL DEFAULT clock_timestamp(),
+    texts          integer NOT NULL,
+    tokens         bigint NOT NULL,
+    cost           double precision NOT NULL,
+    failed         boolean NOT NULL,
+    first_position bigint NOT NULL,
+    last_position  bigint NOT NULL
+);
+COMMENT ON TABLE {{costs}} IS 'A row a call of the embedder that was paid for, written at once: what indexing has cost. Reset leaves it.';
+COMMENT ON COLUMN {{costs}}.cost IS 'US dollars.';
+COMMENT ON COLUMN {{costs}}.failed IS 'The answer could not be used.';
+`
 
 const monthsSQL = `
 CREATE TABLE {{table}} (
@@ -130,24 +144,11 @@ CREATE INDEX ON {{table}} (hash);
 CREATE INDEX ON {{table}} (stream_id);
 CREATE INDEX ON {{table}} (project_id);
 CREATE INDEX ON {{table}} (persona_id);
+CREATE INDEX ON {{table}} (user_id);
 CREATE INDEX ON {{table}} (occurred_at);
 COMMENT ON TABLE {{table}} IS 'A row a passage: its vector, beside what searches filter by.';
 COMMENT ON COLUMN {{table}}.hash IS 'Of the text: a text that is there already is not embedded again.';
-COMMENT ON COLUMN {{table}}.embedding IS 'The vector, in half precision.';`
-
-const costsSQL = `
-CREATE TABLE {{table}} (
-    at             timestamptz NOT NULL DEFAULT clock_timestamp(),
-    texts          integer NOT NULL,
-    tokens         bigint NOT NULL,
-    cost           double precision NOT NULL,
-    failed         boolean NOT NULL,
-    first_position bigint NOT NULL,
-    last_position  bigint NOT NULL
-);
-COMMENT ON TABLE {{table}} IS 'A row a call of the embedder that was paid for, written at once: what indexing has cost.';
-COMMENT ON COLUMN {{table}}.cost IS 'US dollars.';
-COMMENT ON COLUMN {{table}}.failed IS 'The answer could not be used.';
+COMMENT ON COLUMN {{table}}.embedding IS 'The vector, in half precision.';
 `
 
 // ensureMonthSQL makes the partitions of a month with the rights of the tables' owner. It attaches finished tables, for which no
@@ -216,6 +217,13 @@ func (x *Index) ensureMonth(ctx context.Context, at time.Time) error {
 	return nil
 }
 
+// forget makes the next Prepare look again at what is there.
+func (x *Index) forget() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.months = map[time.Time]bool{}
+}
+
 func monthOf(t time.Time) time.Time {
 	t = t.UTC()
 	return time.Date(t.Year(), t.Month(), 1, 0, 0, 0, 0, time.UTC)
@@ -260,11 +268,15 @@ func (x *Index) addToMonths(ctx context.Context, tx pgx.Tx, months map[time.Time
 	keys := slices.SortedFunc(maps.Keys(months), time.Time.Compare)
 	for _, month := range keys {
 		sum := months[month]
-		_, err := tx.Exec(ctx, x.sql(`UPDATE {{months}} SET rows = rows + $2, words = words + $3, first_position = least(first_position, $4), last_position = greatest(last_position, $5),
+		tag, err := tx.Exec(ctx, x.sql(`UPDATE {{months}} SET rows = rows + $2, words = words + $3, first_position = least(first_position, $4), last_position = greatest(last_position, $5),
        languages = ARRAY(SELECT DISTINCT unnest(languages || $6::text[]) ORDER BY 1)
  WHERE month = $1::text::date`), month.Format(time.DateOnly), sum.rows, sum.words, int64(sum.first), int64(sum.last), sum.languages)
 		if err != nil {
 			return fmt.Errorf("the sums of %s: %w", month.Format("2006-01"), err)
+		}
+		if tag.RowsAffected() != 1 { // Reset or Maintain took it away since Prepare looked
+			x.forget()
+			return projection.Transient(fmt.Errorf("the month %s of %s is gone", month.Format("2006-01"), x.config.Name))
 		}
 	}
 	return nil

@@ -26,25 +26,19 @@ func (x *Index) matching(ctx context.Context, q Query, s *scope, fetch int, answ
 		return nil, err
 	}
 	batch := &pgx.Batch{}
-	batch.Queue(`SELECT set_config('jit', 'off', true)`)
+	batch.Queue(planSettings)
 	batch.Queue(sql, a...)
-	results := x.store.Pool().SendBatch(ctx, batch)
-	defer func() { _ = results.Close() }()
-	if _, err := results.Exec(); err != nil {
-		return nil, err
-	}
-	rows, err := results.Query()
-	if err != nil {
-		return nil, fmt.Errorf("searching by words: %w", err)
-	}
 	var found []candidate
-	var c candidate
 	var seen int
-	_, err = pgx.ForEachRow(rows, []any{(*int64)(&c.position), &c.chunk, &c.recordedAt, (*string)(&c.stream), &c.score, &seen}, func() error {
-		score := c.score
-		c.words = &score
-		found = append(found, c)
-		return nil
+	err = inBatch(s.conn.SendBatch(ctx, batch), func(rows pgx.Rows) error {
+		var c candidate
+		_, err := pgx.ForEachRow(rows, []any{(*int64)(&c.position), &c.chunk, &c.recordedAt, (*string)(&c.stream), &c.score, &seen}, func() error {
+			score := c.score
+			c.words = &score
+			found = append(found, c)
+			return nil
+		})
+		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("searching by words: %w", err)
@@ -73,19 +67,19 @@ func (x *Index) wordsSQL(ctx context.Context, q Query, s *scope, fetch int) (str
 	var a args
 	var lexemes []string
 	for _, language := range languagesOf(q, s) {
-		text, term := q.Text, "quote_literal(lexeme)"
+		without, term := "", "quote_literal(lexeme)"
 		if language == "pl" {
-			prefix, err := x.byPrefix(ctx)
+			prefix, err := x.byPrefix(ctx, s.conn)
 			if err != nil {
 				return "", nil, err
 			}
 			if prefix { // a beginning stands for all forms of a word
 				term = "quote_literal(left(lexeme, length(lexeme) - cut)) || CASE WHEN cut > 0 THEN ':*' ELSE '' END"
 			}
-			text = withoutPolishStopWords(q.Text)
+			without = " WHERE lexeme <> ALL (" + a.add(polishStopWords()) + "::text[])"
 		}
-		lexemes = append(lexemes, fmt.Sprintf(`SELECT %s AS language, %s AS term FROM unnest(tsvector_to_array(to_tsvector(%s::regconfig, %s))) AS lexeme, LATERAL (SELECT CASE WHEN length(lexeme) > 3 THEN least(4, length(lexeme) * 2 / 5) ELSE 0 END AS cut) AS c`,
-			literal(language), term, x.configOf(language), a.add(text)+"::text"))
+		lexemes = append(lexemes, fmt.Sprintf(`SELECT %s AS language, %s AS term FROM unnest(tsvector_to_array(to_tsvector(%s::regconfig, %s))) AS lexeme, LATERAL (SELECT CASE WHEN length(lexeme) > 3 THEN least(4, length(lexeme) * 2 / 5) ELSE 0 END AS cut) AS c%s`,
+			literal(language), term, x.configOf(language), a.add(q.Text)+"::text", without))
 	}
 	if len(lexemes) == 0 {
 		lexemes = []string{`SELECT NULL::text AS language, NULL::text AS term WHERE false`}
@@ -104,13 +98,13 @@ func (x *Index) wordsSQL(ctx context.Context, q Query, s *scope, fetch int) (str
 		}
 		documents = append(documents, "SELECT position, chunk, recorded_at, stream_id, language, word_count, words FROM "+table+and+"words @@ (SELECT query FROM whole)")
 	}
-	counted = append(counted, fmt.Sprintf("SELECT %d::bigint, %d::bigint", rows, words))
+	counted = append(counted, "SELECT "+a.add(rows)+"::bigint, "+a.add(words)+"::bigint")
 	return fmt.Sprintf(wordsSQL, strings.Join(lexemes, " UNION "), strings.Join(documents, " UNION ALL "), strings.Join(counted, " UNION ALL "),
 		a.add(harmonics()), bm25K1, bm25B, fetch), a, nil
 }
 
 // wordsSQL computes BM25. How often a passage has a word is read from ts_rank, which makes it of the sum of 1/n^2 up to that
-// number: unlike unnesting tsvectors, it stays in C.
+// number: unlike unnesting tsvectors, it stays in C. Above pi^2/6 it is of several words with one beginning.
 const wordsSQL = `
 WITH lexemes AS MATERIALIZED (%[1]s),
      whole AS MATERIALIZED (SELECT string_agg(term, ' | ')::tsquery AS query FROM lexemes),
@@ -119,8 +113,9 @@ WITH lexemes AS MATERIALIZED (%[1]s),
      corpus AS MATERIALIZED (SELECT sum(rows)::double precision AS rows, (sum(words) / greatest(sum(rows), 1))::double precision AS mean_words FROM (%[3]s) AS c (rows, words)),
      frequencies AS MATERIALIZED (
          SELECT d.position, d.chunk, d.recorded_at, d.stream_id, d.word_count, t.term,
-                width_bucket((ts_rank('{1,1,1,1}', d.words, t.query) * 1.64493406685)::double precision, %[4]s::double precision[])::double precision AS frequency
-           FROM documents AS d JOIN terms AS t ON d.language = t.language AND d.words @@ t.query),
+                CASE WHEN r.sum < 1.645 THEN width_bucket(r.sum, %[4]s::double precision[])::double precision ELSE round(r.sum) END AS frequency
+           FROM documents AS d JOIN terms AS t ON d.language = t.language AND d.words @@ t.query
+          CROSS JOIN LATERAL (SELECT (ts_rank('{1,1,1,1}', d.words, t.query) * 1.64493406685)::double precision AS sum) AS r),
      weights AS MATERIALIZED (
          SELECT f.term, ln(1 + (c.rows - count(*) + 0.5) / (count(*) + 0.5)) AS weight FROM frequencies AS f CROSS JOIN corpus AS c GROUP BY f.term, c.rows)
 SELECT f.position, f.chunk, min(f.recorded_at), min(f.stream_id),
@@ -145,7 +140,7 @@ func harmonics() []float64 {
 }
 
 // byPrefix says whether Polish has no dictionary here.
-func (x *Index) byPrefix(ctx context.Context) (bool, error) {
+func (x *Index) byPrefix(ctx context.Context, conn *pgx.Conn) (bool, error) {
 	x.mu.Lock()
 	known := x.prefix
 	x.mu.Unlock()
@@ -153,7 +148,7 @@ func (x *Index) byPrefix(ctx context.Context) (bool, error) {
 		return *known, nil
 	}
 	var ispell bool
-	err := x.store.Pool().QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_ts_config_map m JOIN pg_ts_dict d ON d.oid = m.mapdict JOIN pg_ts_template t ON t.oid = d.dicttemplate
+	err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_ts_config_map m JOIN pg_ts_dict d ON d.oid = m.mapdict JOIN pg_ts_template t ON t.oid = d.dicttemplate
  WHERE m.mapcfg = $1::text::regconfig AND t.tmplname = 'ispell')`, x.quote(polish)).Scan(&ispell)
 	if err != nil {
 		return false, err

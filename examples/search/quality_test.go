@@ -73,7 +73,7 @@ func asked(t *testing.T, split retrieval.Split, index *vectorsearch.Index, ranki
 	var judged []retrieval.Quality
 	for _, q := range split.Questions {
 		answer, err := index.Search(t.Context(), vectorsearch.Query{
-			Text: q.Query, Ranking: ranking, K: 500,
+			Text: q.Query, Ranking: ranking, K: 200,
 			Filter: vectorsearch.Filter{Discussions: []eventstore.StreamID{eventstore.StreamID("discussion-" + q.Stream)}},
 		})
 		require.NoError(t, err)

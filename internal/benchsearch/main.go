@@ -31,6 +31,7 @@ func main() {
 	each := flag.Int("each", 100_000, "vectors of a month")
 	months := flag.Int("months", 6, "months of the larger index")
 	dimensions := flag.Int("dimensions", 768, "of the vectors")
+	flag.IntVar(&ef, "ef", 0, "ef_search of both sides; 0: what the package chooses")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -77,7 +78,20 @@ type bench struct {
 	schema       string
 	store        *eventstore.Store
 	index        *vectorsearch.Index
-	leaves       []string // of vectors
+	leaves       []string      // of vectors
+	indexed      time.Duration // what indexing took, without the embedder
+}
+
+// timedEmbedder knows how long it was at work.
+type timedEmbedder struct {
+	*clustered.Embedder
+	took time.Duration
+}
+
+func (e *timedEmbedder) Embed(ctx context.Context, texts []string) ([][]float32, vectorsearch.Usage, error) {
+	started := time.Now()
+	defer func() { e.took += time.Since(started) }()
+	return e.Embedder.Embed(ctx, texts)
 }
 
 func (b *bench) run(ctx context.Context) error {
@@ -113,7 +127,8 @@ func (b *bench) fill(ctx context.Context) (err error) {
 	if _, err := b.store.Import(ctx, clustered.Turns(b.months, b.each), eventstore.ImportConfig{}); err != nil {
 		return err
 	}
-	if b.index, err = vectorsearch.New(b.store, vectorsearch.Config{Embedder: b.embedder}); err != nil {
+	timed := &timedEmbedder{Embedder: b.embedder}
+	if b.index, err = vectorsearch.New(b.store, vectorsearch.Config{Embedder: timed}); err != nil {
 		return err
 	}
 	if err := b.index.Migrate(ctx); err != nil {
@@ -135,7 +150,7 @@ func (b *bench) fill(ctx context.Context) (err error) {
 	started := time.Now()
 	go func() { ended <- runner.Run(running) }()
 	err = runner.WaitFor(ctx, "search", settled)
-	indexed = time.Since(started)
+	b.indexed = time.Since(started) - timed.took
 	leave()
 	if endErr := <-ended; err == nil {
 		err = endErr

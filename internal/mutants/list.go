@@ -263,7 +263,7 @@ func mutants() []mutant {
 			{"if chunk++; chunk > maxChunks {", "if chunk = 1; chunk > maxChunks {"},
 		}, searched, "TestLongTextsAreCutAtTheEndsOfSentences"},
 		{"V2 vectors that are in the tables", "vectorsearch/embed.go", []swap{
-			{"			vectors[hash] = vector\n			return nil\n", "			return nil\n"},
+			{"			vectors[hash] = vector\n			x.kept.put(hash, vector)\n			return nil\n", "			return nil\n"},
 		}, searched, "TestTheSameTextIsPaidForOnce"},
 		{"V2 vectors of a batch that failed", "vectorsearch/embed.go", []swap{
 			{"			x.kept.put(hash, c.vectors[hash])\n", ""},
