@@ -3,7 +3,9 @@ package vectorsearch_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/sight-platform/hindsight/eventstore"
 	"github.com/sight-platform/hindsight/eventstore/focusgroup"
+	"github.com/sight-platform/hindsight/internal/clustered"
 	"github.com/sight-platform/hindsight/projection"
 	"github.com/sight-platform/hindsight/vectorsearch"
 )
@@ -136,6 +139,12 @@ func TestWhatCannotBeEmbeddedIsParked(t *testing.T) {
 			}
 			return nil
 		},
+		"by timeouts": func(texts []string) error {
+			if poison(texts) >= 0 {
+				return fmt.Errorf("reading the answer: %w", os.ErrDeadlineExceeded) // a net.Error
+			}
+			return nil
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -246,6 +255,58 @@ func TestAnotherModelNeedsAnotherVersion(t *testing.T) {
 	answer, err := second.Search(t.Context(), vectorsearch.Query{Text: "one"})
 	require.NoError(t, err)
 	require.Len(t, answer.Hits, 1)
+}
+
+// A reset takes the months away from under an indexer at work: it notices, and makes them again.
+func TestAResetWhileIndexing(t *testing.T) {
+	t.Parallel()
+	log := newLog(t)
+	index := newIndex(t, log, vectorsearch.Config{})
+	runner, err := projection.New(log.Store, projection.Config{Projections: []projection.Projection{index}, Lease: time.Second})
+	require.NoError(t, err)
+	ctx, leave := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer leave()
+	require.NoError(t, runner.Migrate(ctx))
+	ended := make(chan error, 1)
+	running, stop := context.WithCancel(ctx)
+	go func() { ended <- runner.Run(running) }()
+	for n := range 4 {
+		say(t, log, eventstore.StreamID(fmt.Sprintf("discussion-%d", n)), "p", "anna", "one", "two", "three")
+		settled, err := log.Settled(ctx)
+		require.NoError(t, err)
+		require.NoError(t, runner.WaitFor(ctx, "search", settled))
+		answer, err := index.Search(ctx, vectorsearch.Query{Text: "one", K: 100})
+		require.NoError(t, err)
+		require.Len(t, answer.Hits, 3*(n+1))
+		require.True(t, answer.Complete)
+		require.NoError(t, runner.Reset(ctx, "search"))
+	}
+	stop()
+	require.NoError(t, <-ended)
+}
+
+// What Maintain would drop is not embedded, even when the log is indexed from its start.
+func TestMonthsThatAreNotKeptAreNotPaidFor(t *testing.T) {
+	t.Parallel()
+	log := newLog(t)
+	fillMonths(t, log, 4, 20)
+	embedder := &countingEmbedder{Embedder: clustered.New(16, 4)}
+	index := newIndex(t, log, vectorsearch.Config{Embedder: embedder, KeepMonths: 1})
+	advance(t, log, index)
+	require.EqualValues(t, 20, embedder.texts.Load())
+	answer, err := index.Search(t.Context(), vectorsearch.Query{Vector: embedder.Vector(1), K: 100})
+	require.NoError(t, err)
+	require.Len(t, answer.Hits, 20)
+}
+
+type countingEmbedder struct {
+	*clustered.Embedder
+	texts atomic.Int64
+}
+
+func (e *countingEmbedder) Embed(ctx context.Context, texts []string) ([][]float32, vectorsearch.Usage, error) {
+	e.texts.Add(int64(len(texts)))
+	return e.Embedder.Embed(ctx, texts)
 }
 
 // After Reset everything is indexed again, into the partitions that are there.

@@ -47,6 +47,26 @@ func TestPolishWordsAreFoundInflected(t *testing.T) {
 	}
 }
 
+// A passage with two forms of a word has it twice, also where words are found by their beginnings.
+func TestFormsOfAWordAreCountedAlike(t *testing.T) {
+	t.Parallel()
+	log := newLog(t)
+	_, err := log.Pool.Exec(t.Context(), `CREATE TEXT SEARCH CONFIGURATION `+log.Schema()+`.search_polish (COPY = pg_catalog.simple)`)
+	require.NoError(t, err)
+	say(t, log, "discussion-1", "p", "anna", "kolory tego pudełka", "kolory oraz kolorów", "kolory oraz kolory", "zupełnie inne zdanie")
+	index := newIndex(t, log, vectorsearch.Config{Language: "pl"})
+	advance(t, log, index)
+	answer, err := index.Search(t.Context(), vectorsearch.Query{Text: "kolor", Ranking: vectorsearch.ByWords})
+	require.NoError(t, err)
+	require.Len(t, answer.Hits, 3)
+	require.Equal(t, "kolory tego pudełka", answer.Hits[2].Text)
+	require.InDelta(t, answer.Hits[0].Score, answer.Hits[1].Score, 1e-9)
+
+	none, err := index.Search(t.Context(), vectorsearch.Query{Text: "oraz tego", Ranking: vectorsearch.ByWords})
+	require.NoError(t, err)
+	require.Empty(t, none.Hits, "words that say nothing")
+}
+
 func hasWord(text, word string) bool {
 	return slices.Contains(strings.FieldsFunc(strings.ToLower(text), func(r rune) bool { return strings.ContainsRune(" .,?!:;„”", r) }), word)
 }

@@ -34,6 +34,7 @@ func TestBadQueries(t *testing.T) {
 		"negative K":             {Text: "a", K: -1},
 		"absurd K":               {Text: "a", K: 1_000_000},
 		"negative Offset":        {Text: "a", Offset: -1},
+		"deep Hybrid":            {Text: "a", Offset: 195, K: 10},
 		"absurd Offset":          {Text: "a", Offset: 1 << 40},
 		"negative AsOf":          {Text: "a", AsOf: -1},
 		"negative Example":       {Example: -1},
@@ -98,14 +99,15 @@ func TestFiltersByName(t *testing.T) {
 func TestPagesGroupsAndThresholds(t *testing.T) {
 	t.Parallel()
 	log := newLog(t)
-	for d := range 6 {
+	const discussions = 20
+	for d := range discussions {
 		id := eventstore.StreamID("discussion-" + string(rune('a'+d)))
 		say(t, log, id, "p", "anna", "the lid is loose", "the lid is tight", "I like the lid", "something else", "lid")
 	}
 	index := newIndex(t, log, vectorsearch.Config{})
 	advance(t, log, index)
 	for _, ranking := range []vectorsearch.Ranking{vectorsearch.ByMeaning, vectorsearch.ByWords, vectorsearch.Hybrid} {
-		query := vectorsearch.Query{Text: "lid loose", Ranking: ranking, K: 30}
+		query := vectorsearch.Query{Text: "lid loose", Ranking: ranking, K: 5 * discussions}
 		whole, err := index.Search(t.Context(), query)
 		require.NoError(t, err)
 		var paged []vectorsearch.Hit
@@ -119,22 +121,23 @@ func TestPagesGroupsAndThresholds(t *testing.T) {
 		}
 		require.Equal(t, whole.Hits, paged, ranking)
 
-		query.K, query.Offset, query.PerDiscussion = 10, 0, 1
+		query.K, query.Offset, query.PerDiscussion = 30, 0, 1
 		grouped, err := index.Search(t.Context(), query)
 		require.NoError(t, err)
-		require.Len(t, grouped.Hits, 6, ranking)
+		require.True(t, grouped.Complete)
+		require.Len(t, grouped.Hits, discussions, ranking)
 		seen := map[eventstore.StreamID]bool{}
 		for _, h := range grouped.Hits {
 			require.False(t, seen[h.StreamID])
 			seen[h.StreamID] = true
 		}
 	}
-	answer, err := index.Search(t.Context(), vectorsearch.Query{Text: "the lid is loose", Ranking: vectorsearch.ByMeaning, MinSimilarity: 0.99})
+	answer, err := index.Search(t.Context(), vectorsearch.Query{Text: "the lid is loose", Ranking: vectorsearch.ByMeaning, K: 50, MinSimilarity: 0.99})
 	require.NoError(t, err)
-	require.Len(t, answer.Hits, 6)
+	require.Len(t, answer.Hits, discussions)
 
-	like, err := index.Search(t.Context(), vectorsearch.Query{Example: answer.Hits[0].Position, MinSimilarity: 0.99})
+	like, err := index.Search(t.Context(), vectorsearch.Query{Example: answer.Hits[0].Position, K: 50, MinSimilarity: 0.99})
 	require.NoError(t, err)
-	require.Len(t, like.Hits, 5, "the example is no hit itself")
+	require.Len(t, like.Hits, discussions-1, "the example is no hit itself")
 	require.NotContains(t, like.Hits, answer.Hits[0])
 }
