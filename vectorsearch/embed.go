@@ -1,6 +1,7 @@
 package vectorsearch
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -138,12 +139,12 @@ func (x *Index) embedCall(ctx context.Context, c call) error {
 		}
 		var limit *RateLimitError
 		var answer *VectorError
-		after := time.Duration(0)
+		after := 200 * time.Millisecond << try
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case errors.As(err, &limit):
-			after = limit.After
+			after = cmp.Or(limit.After, min(time.Second<<min(try, 10), longestWait))
 		case isText(err), errors.Is(err, ErrBatch):
 			failures = tries
 			continue
@@ -152,7 +153,7 @@ func (x *Index) embedCall(ctx context.Context, c call) error {
 		default:
 			failures++
 		}
-		if err := wait(ctx, after, try); err != nil {
+		if err := wait(ctx, after); err != nil {
 			return err
 		}
 	}
@@ -239,12 +240,10 @@ func isText(err error) bool {
 	return errors.As(err, &text)
 }
 
-// wait out a rate limit: as long as the service asks for, or ever longer.
-func wait(ctx context.Context, after time.Duration, try int) error {
-	const longest = time.Minute
-	if after <= 0 {
-		after = min(time.Second<<min(try, 10), longest)
-	}
+// longestWait is for a service that does not say how long its rate limit lasts.
+const longestWait = time.Minute
+
+func wait(ctx context.Context, after time.Duration) error {
 	timer := time.NewTimer(after)
 	defer timer.Stop()
 	select {

@@ -40,20 +40,34 @@ func (e *estimates) put(key string, rows estimate) {
 	e.rows[key] = rows
 }
 
+// estimateKey tells estimates apart.
+func (x *Index) estimateKey(s *scope, l leaf) string {
+	var own args
+	return x.leafName("vectors", l.month) + s.where(l, &own) + fmt.Sprint(own...)
+}
+
+// known are the estimates that need no asking, by the months' tables.
+func (x *Index) known(s *scope, leaves []leaf) map[string]estimate {
+	found := map[string]estimate{}
+	for _, l := range leaves {
+		if e, ok := x.estimates.get(x.estimateKey(s, l)); ok {
+			found[x.leafName("vectors", l.month)] = e
+		}
+	}
+	return found
+}
+
 // estimate looks at each month, by its table's name.
 func (x *Index) estimate(ctx context.Context, s *scope, leaves []leaf) (map[string]estimate, error) {
-	found, keys := map[string]estimate{}, map[string]string{}
+	found, keys := x.known(s, leaves), map[string]string{}
 	var all args
 	var parts []string
 	for _, l := range leaves {
 		name := x.leafName("vectors", l.month)
-		var own args
-		key := name + s.where(l, &own) + fmt.Sprint(own...)
-		if rows, ok := x.estimates.get(key); ok {
-			found[name] = rows
+		if _, ok := found[name]; ok {
 			continue
 		}
-		keys[name] = key
+		keys[name] = x.estimateKey(s, l)
 		parts = append(parts, "SELECT 1 FROM "+x.quote(name)+s.where(l, &all))
 	}
 	if len(parts) == 0 {

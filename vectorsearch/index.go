@@ -50,7 +50,8 @@ type Index struct {
 	ready  bool               // the tables are of this model and recipe
 	months map[time.Time]bool // partitions that are there
 	vector vectorExtension
-	prefix *bool // Polish words are as they are
+	world  *world // as it was last seen
+	prefix *bool  // Polish words are as they are
 }
 
 // New makes an index over a store. It neither connects nor creates anything. Errors match [eventstore.ErrInvalid] or

@@ -67,35 +67,37 @@ type world struct {
 
 // look begins a snapshot and reads the months in it. It is read with the rest: what is committed later is not seen.
 func (x *Index) look(ctx context.Context, conn *pgx.Conn, q Query) (*world, error) {
+	batch := &pgx.Batch{}
+	batch.Queue(beginSnapshot)
+	x.queueLook(batch, q)
+	var out *world
+	err := inBatch(conn.SendBatch(ctx, batch), func(rows pgx.Rows) (err error) {
+		out, err = readWorld(rows)
+		return err
+	})
+	return out, err
+}
+
+func (x *Index) queueLook(batch *pgx.Batch, q Query) {
 	var until *time.Time
 	if !q.AsOfTime.IsZero() {
 		until = &q.AsOfTime
 	}
-	batch := &pgx.Batch{}
-	batch.Queue(beginSnapshot)
 	batch.Queue(x.sql(lookSQL), x.config.Name, x.config.Version, int64(q.AsOf), until)
-	results := conn.SendBatch(ctx, batch)
-	defer func() { _ = results.Close() }()
-	if _, err := results.Exec(); err != nil {
-		return nil, err
-	}
+}
+
+func readWorld(rows pgx.Rows) (*world, error) {
 	out := &world{}
 	var month *time.Time
 	var first, last, count, words *int64
 	var hnsw *bool
 	var languages []string
-	rows, err := results.Query()
-	if err == nil {
-		_, err = pgx.ForEachRow(rows, []any{(*int64)(&out.upTo), &out.parked, &out.behind, &month, &first, &last, &count, &words, &hnsw, &languages}, func() error {
-			if month != nil {
-				out.leaves = append(out.leaves, leaf{*month, eventstore.Position(*first), eventstore.Position(*last), *count, *words, *hnsw, append([]string{}, languages...)})
-			}
-			return nil
-		})
-	}
-	if err == nil {
-		err = results.Close()
-	}
+	_, err := pgx.ForEachRow(rows, []any{(*int64)(&out.upTo), &out.parked, &out.behind, &month, &first, &last, &count, &words, &hnsw, &languages}, func() error {
+		if month != nil {
+			out.leaves = append(out.leaves, leaf{*month, eventstore.Position(*first), eventstore.Position(*last), *count, *words, *hnsw, append([]string{}, languages...)})
+		}
+		return nil
+	})
 	return out, err
 }
 

@@ -3,13 +3,15 @@ package vectorsearch
 import (
 	"context"
 	"fmt"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/pgvector/pgvector-go"
+
+	"github.com/sight-platform/hindsight/eventstore"
 )
 
 const (
@@ -26,23 +28,33 @@ type choice struct {
 	scan  int // tuples that HNSW may look at
 }
 
-// choose decides for each month between comparing what passes the filters and HNSW.
-func (x *Index) choose(ctx context.Context, q Query, s *scope, fetch int) ([]choice, error) {
-	choices := make([]choice, len(s.discussed))
-	var unsure []leaf
+// surely decides what needs no estimate. unsure are the months that do.
+func (x *Index) surely(q Query, s *scope) (choices []choice, unsure []leaf) {
+	choices = make([]choice, len(s.discussed))
 	for i, l := range s.discussed {
 		choices[i] = choice{leaf: l, exact: q.Exact || !l.hnsw || l.rows <= exactRows}
 		if !choices[i].exact && s.where(l, &args{}) != "" {
 			unsure = append(unsure, l)
 		}
 	}
-	if len(unsure) == 0 {
-		return choices, nil
+	return choices, unsure
+}
+
+// choose decides for each month between comparing what passes the filters and HNSW.
+func (x *Index) choose(ctx context.Context, q Query, s *scope, fetch int) ([]choice, error) {
+	choices, unsure := x.surely(q, s)
+	if len(unsure) > 0 {
+		estimates, err := x.estimate(ctx, s, unsure)
+		if err != nil {
+			return nil, err
+		}
+		x.decide(q, fetch, choices, estimates)
 	}
-	estimates, err := x.estimate(ctx, s, unsure)
-	if err != nil {
-		return nil, err
-	}
+	return choices, nil
+}
+
+// decide by the planner's estimates.
+func (x *Index) decide(q Query, fetch int, choices []choice, estimates map[string]estimate) {
 	for i := range choices {
 		c := &choices[i]
 		e, ok := estimates[x.leafName("vectors", c.month)]
@@ -54,7 +66,6 @@ func (x *Index) choose(ctx context.Context, q Query, s *scope, fetch int) ([]cho
 		c.exact = e.passing*costExact+e.read*costRead <= steps*costStep
 		c.scan = int(min(4*steps, float64(c.rows)))
 	}
-	return choices, nil
 }
 
 // overFetch is how many candidates are asked of HNSW, which gives them in about the right order.
@@ -85,6 +96,17 @@ func (x *Index) nearest(ctx context.Context, q Query, s *scope, vector *pgvector
 		}
 		found = append(found, more...)
 	}
+	answer.tellPath(choices, short)
+	found = slices.DeleteFunc(found, func(c candidate) bool {
+		return c.position > s.asOf || q.MinSimilarity != 0 && c.score < q.MinSimilarity
+	})
+	slices.SortFunc(found, byScore)
+	found = slices.CompactFunc(found, func(a, b candidate) bool { return a.key() == b.key() })
+	return found[:min(fetch, len(found))], nil
+}
+
+// tellPath says how the choices were searched; short were compared after all.
+func (a *Answer) tellPath(choices, short []choice) {
 	exact, approximate := 0, 0
 	for _, c := range choices {
 		if c.exact || slices.ContainsFunc(short, func(s choice) bool { return s.month.Equal(c.month) }) {
@@ -95,72 +117,122 @@ func (x *Index) nearest(ctx context.Context, q Query, s *scope, vector *pgvector
 	}
 	switch {
 	case approximate == 0:
-		answer.Path = PathExact
+		a.Path = PathExact
 	case exact == 0:
-		answer.Path = PathHNSW
+		a.Path = PathHNSW
 	default:
-		answer.Path = PathMixed
+		a.Path = PathMixed
 	}
-	answer.Complete = answer.Complete && approximate == 0
-	found = slices.DeleteFunc(found, func(c candidate) bool {
-		return c.position > s.asOf || q.MinSimilarity != 0 && c.score < q.MinSimilarity
-	})
-	slices.SortFunc(found, byScore)
-	found = slices.CompactFunc(found, func(a, b candidate) bool { return a.key() == b.key() })
-	return found[:min(fetch, len(found))], nil
+	a.Complete = a.Complete && approximate == 0
 }
 
-// compare runs the choices in one statement. short are those in which HNSW found too little, to be compared exactly.
-func (x *Index) compare(ctx context.Context, q Query, s *scope, vector *pgvector.HalfVector, fetch int, choices []choice, answer *Answer) (found []candidate, short []choice, err error) {
-	a := args{*vector}
+// statement is what a search by meaning asks the database.
+type statement struct {
+	settings string
+	values   []any
+	sql      string
+	args     args
+}
+
+// nearestSQL searches the choices in one statement, and reads the texts too where texts are wanted of all.
+func (x *Index) nearestSQL(q Query, s *scope, vector *pgvector.HalfVector, fetch int, choices []choice, withTexts bool) statement {
+	st := statement{args: args{*vector}}
 	distance := "embedding OPERATOR(" + x.extension().schema + ".<=>) $1"
 	var parts []string
-	scan := 0
+	scan, filtered := 0, false
 	for i, c := range choices {
-		table, where := x.quote(x.leafName("vectors", c.month)), s.where(c.leaf, &a)
-		if c.exact { // + 0 keeps an HNSW index out
+		table, where := x.quote(x.leafName("vectors", c.month)), s.where(c.leaf, &st.args)
+		filtered = filtered || where != ""
+		if c.exact { // + 0 keeps an HNSW index out, OFFSET 0 the vectors out of the window
 			parts = append(parts, fmt.Sprintf(`(SELECT *, count(*) OVER () AS seen, %d AS leaf FROM (SELECT position, chunk, recorded_at, stream_id, (%s) + 0 AS distance FROM %s%s OFFSET 0) AS d ORDER BY distance, position, chunk LIMIT %d)`,
-				i, distance, table, where, fetch)) // OFFSET 0: the window must not carry the vectors
+				i, distance, table, where, fetch))
 			continue
 		}
 		scan = max(scan, c.scan)
 		parts = append(parts, fmt.Sprintf(`(SELECT position, chunk, recorded_at, stream_id, %[1]s AS distance, 1 AS seen, %[2]d AS leaf FROM %[3]s%[4]s ORDER BY %[1]s LIMIT %[5]d)`,
 			distance, i, table, where, overFetch(fetch)))
 	}
-	batch := &pgx.Batch{}
-	settings, values := x.settings(q, fetch, scan)
-	batch.Queue(settings, values...)
-	batch.Queue(strings.Join(parts, " UNION ALL "), a...)
-	got, seen := make([]int, len(choices)), make([]int, len(choices))
-	err = inBatch(s.conn.SendBatch(ctx, batch), func(rows pgx.Rows) error {
-		var c candidate
-		var distance float64
-		var count, i int
-		_, err = pgx.ForEachRow(rows, []any{(*int64)(&c.position), &c.chunk, &c.recordedAt, (*string)(&c.stream), &distance, &count, &i}, func() error {
-			got[i]++
-			seen[i] = max(count, got[i])
-			if math.IsNaN(distance) {
-				return nil
-			}
-			c.score = 1 - distance
-			similarity := c.score
-			c.similarity = &similarity
-			found = append(found, c)
+	texts, columns, open := "", "", ""
+	if withTexts {
+		open, texts = "(", x.sql(" JOIN {{passages}} AS p ON p.position = d.position AND p.chunk = d.chunk AND p.recorded_at = d.recorded_at)")
+		columns = ", " + turnColumns
+	}
+	st.sql = fmt.Sprintf(nearestSQL, strings.Join(parts, " UNION ALL "), len(choices)-1, columns, fetch, open, texts)
+	st.settings, st.values = x.settings(q, fetch, scan, filtered)
+	return st
+}
+
+// nearestSQL gives the nearest of all months; in its first row, how many rows came of each month and how many were compared, also
+// where none did.
+const nearestSQL = `
+WITH u AS MATERIALIZED (%[1]s)
+SELECT c.got, c.seen, d.position, d.chunk, d.recorded_at, d.stream_id, d.distance%[3]s
+  FROM (SELECT array_agg(coalesce(g.got, 0) ORDER BY n) AS got, array_agg(greatest(g.got, g.seen, 0) ORDER BY n) AS seen
+          FROM generate_series(0, %[2]d) AS n LEFT JOIN (SELECT leaf, count(*) AS got, max(seen) AS seen FROM u GROUP BY leaf) AS g ON g.leaf = n) AS c
+  LEFT JOIN %[5]s(SELECT * FROM u WHERE distance <> 'NaN' ORDER BY distance, position, chunk LIMIT %[4]d) AS d%[6]s ON true
+ ORDER BY d.distance, d.position, d.chunk`
+
+// nearestRows is what a statement has found.
+type nearestRows struct {
+	found     []candidate
+	turns     map[candidateKey]Turn
+	got, seen []int32
+}
+
+func readNearest(rows pgx.Rows, withTexts bool) (*nearestRows, error) {
+	out := &nearestRows{turns: map[candidateKey]Turn{}}
+	var position *int64
+	var chunk *int
+	var recordedAt *time.Time
+	var stream *string
+	var distance *float64
+	var t nullTurn
+	targets := []any{&out.got, &out.seen, &position, &chunk, &recordedAt, &stream, &distance}
+	if withTexts {
+		targets = append(targets, t.targets()...)
+	}
+	_, err := pgx.ForEachRow(rows, targets, func() error {
+		if position == nil {
 			return nil
-		})
+		}
+		similarity := 1 - *distance
+		c := candidate{position: eventstore.Position(*position), chunk: *chunk, recordedAt: *recordedAt, stream: eventstore.StreamID(*stream), score: similarity, similarity: &similarity}
+		out.found = append(out.found, c)
+		if withTexts {
+			out.turns[c.key()] = t.turn()
+		}
+		return nil
+	})
+	return out, err
+}
+
+// compare runs the choices. short are those in which HNSW found too little, to be compared exactly.
+func (x *Index) compare(ctx context.Context, q Query, s *scope, vector *pgvector.HalfVector, fetch int, choices []choice, answer *Answer) (found []candidate, short []choice, err error) {
+	st := x.nearestSQL(q, s, vector, fetch, choices, false)
+	batch := &pgx.Batch{}
+	batch.Queue(st.settings, st.values...)
+	batch.Queue(st.sql, st.args...)
+	var out *nearestRows
+	err = inBatch(s.conn.SendBatch(ctx, batch), func(rows pgx.Rows) error {
+		out, err = readNearest(rows, false)
 		return err
 	})
 	if err != nil {
 		return nil, nil, fmt.Errorf("searching by meaning: %w", err)
 	}
+	return out.found, out.note(choices, fetch, answer), nil
+}
+
+// note adds what was compared to the answer, and returns the months in which HNSW gave up before it had enough.
+func (r *nearestRows) note(choices []choice, fetch int, answer *Answer) (short []choice) {
 	for i, c := range choices {
-		answer.Candidates += seen[i]
-		if !c.exact && got[i] < overFetch(fetch) && int64(got[i]) < c.rows {
+		answer.Candidates += int(r.seen[i])
+		if !c.exact && int(r.got[i]) < overFetch(fetch) && int64(r.got[i]) < c.rows {
 			c.exact = true
 			short = append(short, c)
 		}
 	}
-	return found, short, nil
+	return short
 }
 
 // inBatch reads the rows of a statement that follows its settings.
@@ -183,8 +255,11 @@ func inBatch(results pgx.BatchResults, read func(pgx.Rows) error) error {
 const planSettings = `SELECT set_config('jit', 'off', true), set_config('plan_cache_mode', 'force_custom_plan', true)`
 
 // settings are those of the statement that follows in the same transaction.
-func (x *Index) settings(q Query, fetch, scan int) (string, []any) {
-	sql := planSettings + `, set_config('hnsw.ef_search', $1, true)`
+func (x *Index) settings(q Query, fetch, scan int, filtered bool) (string, []any) {
+	sql := `SELECT set_config('jit', 'off', true), set_config('hnsw.ef_search', $1, true)`
+	if filtered {
+		sql = planSettings + `, set_config('hnsw.ef_search', $1, true)`
+	}
 	values := []any{strconv.Itoa(x.ef(q, fetch))}
 	if x.extension().version.atLeast(0, 8, 0) {
 		sql += `, set_config('hnsw.iterative_scan', 'relaxed_order', true), set_config('hnsw.max_scan_tuples', $2, true), set_config('hnsw.scan_mem_multiplier', '4', true)`

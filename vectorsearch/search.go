@@ -55,10 +55,15 @@ func (x *Index) Search(ctx context.Context, q Query) (*Answer, error) {
 func (x *Index) searchOnce(ctx context.Context, q Query, vector *pgvector.HalfVector) (answer *Answer, err error) {
 	err = x.onConn(ctx, func(conn *pgx.Conn) error {
 		defer endSnapshot(ctx, conn)
+		var err error
+		if answer, err = x.searchAtOnce(ctx, conn, q, vector); err != nil || answer != nil {
+			return err
+		}
 		w, err := x.look(ctx, conn, q)
 		if err != nil {
 			return err
 		}
+		x.keepWorld(w)
 		s := scopeOf(conn, w, q)
 		answer = &Answer{AsOf: s.asOf}
 		for _, l := range s.discussed {
@@ -333,4 +338,25 @@ SELECT k.n, `+turnColumns+`
 		return nil
 	})
 	return err
+}
+
+// nullTurn scans a passage that may not be there.
+type nullTurn struct {
+	position, version                                    *int64
+	chunk                                                *int
+	stream, kind, project, persona, user, language, text *string
+	occurredAt, recordedAt                               *time.Time
+}
+
+func (t *nullTurn) targets() []any {
+	return []any{
+		&t.position, &t.chunk, &t.stream, &t.version, &t.kind, &t.project, &t.persona, &t.user, &t.language, &t.occurredAt, &t.recordedAt, &t.text,
+	}
+}
+
+func (t *nullTurn) turn() Turn {
+	return Turn{
+		Position: eventstore.Position(*t.position), Chunk: *t.chunk, StreamID: eventstore.StreamID(*t.stream), Version: eventstore.Version(*t.version), Type: *t.kind,
+		Project: *t.project, Persona: *t.persona, User: *t.user, Language: *t.language, OccurredAt: t.occurredAt.UTC(), RecordedAt: t.recordedAt.UTC(), Text: *t.text,
+	}
 }
