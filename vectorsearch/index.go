@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -42,6 +43,7 @@ type Index struct {
 	store  *eventstore.Store
 	config Config
 	model  Model
+	names  *strings.Replacer // of tables and the like, in SQL
 	kept   kept
 
 	estimates estimates
@@ -68,7 +70,9 @@ func New(store *eventstore.Store, config Config) (*Index, error) {
 	if err := model.validate(); err != nil {
 		return nil, err
 	}
-	return &Index{store: store, config: config, model: model.withDefaults(), months: map[time.Time]bool{}}, nil
+	x := &Index{store: store, config: config, model: model.withDefaults(), months: map[time.Time]bool{}}
+	x.names = x.replacer()
+	return x, nil
 }
 
 func (c Config) withDefaults() Config {

@@ -25,7 +25,8 @@ const (
 type choice struct {
 	leaf
 	exact bool
-	scan  int // tuples that HNSW may look at
+	scan  int  // tuples that HNSW may look at
+	reads bool // the whole month, as no index has the filter
 }
 
 // surely decides what needs no estimate. unsure are the months that do.
@@ -64,7 +65,7 @@ func (x *Index) decide(q Query, fetch int, choices []choice, estimates map[strin
 		share := min(1, max(e.passing, 1)/float64(c.rows))
 		steps := max(float64(x.ef(q, fetch)), float64(overFetch(fetch))/share)
 		c.exact = e.passing*costExact+e.read*costRead <= steps*costStep
-		c.scan = int(min(4*steps, float64(c.rows)))
+		c.scan, c.reads = int(min(4*steps, float64(c.rows))), e.read > 0
 	}
 }
 
@@ -139,16 +140,13 @@ func (x *Index) nearestSQL(q Query, s *scope, vector *pgvector.HalfVector, fetch
 	st := statement{args: args{*vector}}
 	distance := "embedding OPERATOR(" + x.extension().schema + ".<=>) $1"
 	var parts []string
-	scan, filtered := 0, false
 	for i, c := range choices {
 		table, where := x.quote(x.leafName("vectors", c.month)), s.where(c.leaf, &st.args)
-		filtered = filtered || where != ""
 		if c.exact { // + 0 keeps an HNSW index out, OFFSET 0 the vectors out of the window
 			parts = append(parts, fmt.Sprintf(`(SELECT *, count(*) OVER () AS seen, %d AS leaf FROM (SELECT position, chunk, recorded_at, stream_id, (%s) + 0 AS distance FROM %s%s OFFSET 0) AS d ORDER BY distance, position, chunk LIMIT %d)`,
 				i, distance, table, where, fetch))
 			continue
 		}
-		scan = max(scan, c.scan)
 		parts = append(parts, fmt.Sprintf(`(SELECT position, chunk, recorded_at, stream_id, %[1]s AS distance, 1 AS seen, %[2]d AS leaf FROM %[3]s%[4]s ORDER BY %[1]s LIMIT %[5]d)`,
 			distance, i, table, where, overFetch(fetch)))
 	}
@@ -158,7 +156,7 @@ func (x *Index) nearestSQL(q Query, s *scope, vector *pgvector.HalfVector, fetch
 		columns = ", " + turnColumns
 	}
 	st.sql = fmt.Sprintf(nearestSQL, strings.Join(parts, " UNION ALL "), len(choices)-1, columns, fetch, open, texts)
-	st.settings, st.values = x.settings(q, fetch, scan, filtered)
+	st.settings, st.values = x.settings(q, fetch, choices)
 	return st
 }
 
@@ -251,19 +249,24 @@ func inBatch(results pgx.BatchResults, read func(pgx.Rows) error) error {
 	return results.Close()
 }
 
-// planSettings keep what was chosen: a generic plan does not know the filter's values.
-const planSettings = `SELECT set_config('jit', 'off', true), set_config('plan_cache_mode', 'force_custom_plan', true)`
-
-// settings are those of the statement that follows in the same transaction.
-func (x *Index) settings(q Query, fetch, scan int, filtered bool) (string, []any) {
-	sql := `SELECT set_config('jit', 'off', true), set_config('hnsw.ef_search', $1, true)`
-	if filtered {
-		sql = planSettings + `, set_config('hnsw.ef_search', $1, true)`
+// settings are those of the statement that follows in the same transaction. They leave the planner what was chosen: HNSW where an
+// order is not sorted for, an index by the filter where the month is not to be read. So one plan serves all values.
+func (x *Index) settings(q Query, fetch int, choices []choice) (string, []any) {
+	scan, plan := 20_000, "force_generic_plan"
+	seqscan, sort := "off", "on"
+	for _, c := range choices {
+		switch {
+		case !c.exact:
+			scan, sort = max(scan, c.scan), "off"
+		case c.reads || c.rows <= exactRows || !c.hnsw: // nothing was estimated, or it is to be read
+			seqscan, plan = "on", "force_custom_plan"
+		}
 	}
-	values := []any{strconv.Itoa(x.ef(q, fetch))}
+	sql := `SELECT set_config('jit', 'off', true), set_config('plan_cache_mode', $1, true), set_config('enable_seqscan', $2, true), set_config('enable_sort', $3, true), set_config('hnsw.ef_search', $4, true)`
+	values := []any{plan, seqscan, sort, strconv.Itoa(x.ef(q, fetch))}
 	if x.extension().version.atLeast(0, 8, 0) {
-		sql += `, set_config('hnsw.iterative_scan', 'relaxed_order', true), set_config('hnsw.max_scan_tuples', $2, true), set_config('hnsw.scan_mem_multiplier', '4', true)`
-		values = append(values, strconv.Itoa(max(20_000, scan)))
+		sql += `, set_config('hnsw.iterative_scan', 'relaxed_order', true), set_config('hnsw.max_scan_tuples', $5, true), set_config('hnsw.scan_mem_multiplier', '4', true)`
+		values = append(values, strconv.Itoa(scan))
 	}
 	return sql, values
 }

@@ -28,7 +28,9 @@ func (x *Index) quote(table string) string {
 }
 
 // sql fills names into a statement.
-func (x *Index) sql(statement string) string {
+func (x *Index) sql(statement string) string { return x.names.Replace(statement) }
+
+func (x *Index) replacer() *strings.Replacer {
 	return strings.NewReplacer(
 		"{{schema}}", pgx.Identifier{x.store.Schema()}.Sanitize(), "{{schema_literal}}", literal(x.store.Schema()),
 		"{{passages}}", x.physical("passages"), "{{vectors}}", x.physical("vectors"), "{{months}}", x.physical("months"),
@@ -38,7 +40,7 @@ func (x *Index) sql(statement string) string {
 		"{{dimensions}}", fmt.Sprint(x.model.Dimensions), "{{config}}", x.configSQL(),
 		"{{model}}", literal(x.model.Name), "{{revision}}", literal(x.model.Revision), "{{recipe}}", fmt.Sprint(x.config.Recipe.Version),
 		"{{language}}", literal(baseLanguage(x.config.Language)),
-	).Replace(statement)
+	)
 }
 
 // shared are the columns that passages and vectors have in common: a filter means the same in both.

@@ -26,7 +26,7 @@ func (x *Index) matching(ctx context.Context, q Query, s *scope, fetch int, answ
 		return nil, err
 	}
 	batch := &pgx.Batch{}
-	batch.Queue(planSettings)
+	batch.Queue(wordsSettings)
 	batch.Queue(sql, a...)
 	var found []candidate
 	var seen int
@@ -46,6 +46,9 @@ func (x *Index) matching(ctx context.Context, q Query, s *scope, fetch int, answ
 	answer.Candidates += seen
 	return found, nil
 }
+
+// wordsSettings undo what a search by vectors has set, and keep plans that know the words.
+const wordsSettings = `SELECT set_config('jit', 'off', true), set_config('plan_cache_mode', 'force_custom_plan', true), set_config('enable_seqscan', 'on', true), set_config('enable_sort', 'on', true)`
 
 // languagesOf are those that the query's words may be in. A word that is read in a language counts in passages of that language.
 func languagesOf(q Query, s *scope) []string {
