@@ -98,13 +98,15 @@ func (x *Index) embedded(ctx context.Context, hashes []textHash, vectors map[tex
 		if err != nil {
 			return err
 		}
-		var hash textHash
-		var vector pgvector.HalfVector
-		_, err = pgx.ForEachRow(rows, []any{&hash, &vector}, func() error {
-			vectors[hash] = vector
-			x.kept.put(hash, vector)
-			return nil
-		})
+		type text struct {
+			Hash   textHash
+			Vector pgvector.HalfVector
+		}
+		found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[text])
+		for _, t := range found {
+			vectors[t.Hash] = t.Vector
+			x.kept.put(t.Hash, t.Vector)
+		}
 		return err
 	})
 }

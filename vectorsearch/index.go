@@ -261,11 +261,11 @@ func (x *Index) projectsOf(ctx context.Context, pieces []piece) (map[eventstore.
 	if err != nil {
 		return nil, err
 	}
-	var id, project string
-	_, err = pgx.ForEachRow(rows, []any{&id, &project}, func() error {
-		projects[eventstore.StreamID(id)] = project
-		return nil
-	})
+	type stream struct{ ID, Project string }
+	found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[stream])
+	for _, s := range found {
+		projects[eventstore.StreamID(s.ID)] = s.Project
+	}
 	return projects, err
 }
 

@@ -246,6 +246,9 @@ func inBatch(results pgx.BatchResults, read func(pgx.Rows) error) error {
 	if err := read(rows); err != nil {
 		return err
 	}
+	if err := rows.Err(); err != nil {
+		return err
+	}
 	return results.Close()
 }
 

@@ -328,15 +328,15 @@ SELECT k.n, `+turnColumns+`
 	if err != nil {
 		return err
 	}
-	var n int64
-	var t Turn
-	_, err = pgx.ForEachRow(rows, []any{
-		&n, (*int64)(&t.Position), &t.Chunk, (*string)(&t.StreamID), (*int64)(&t.Version), &t.Type, &t.Project, &t.Persona, &t.User, &t.Language, &t.OccurredAt, &t.RecordedAt, &t.Text,
-	}, func() error {
-		t.OccurredAt, t.RecordedAt = t.OccurredAt.UTC(), t.RecordedAt.UTC()
-		hits[n-1].Context = append(hits[n-1].Context, t)
-		return nil
-	})
+	type neighbour struct {
+		N int64
+		Turn
+	}
+	found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[neighbour])
+	for _, f := range found {
+		f.OccurredAt, f.RecordedAt = f.OccurredAt.UTC(), f.RecordedAt.UTC()
+		hits[f.N-1].Context = append(hits[f.N-1].Context, f.Turn)
+	}
 	return err
 }
 

@@ -263,7 +263,7 @@ func mutants() []mutant {
 			{"if chunk++; chunk > maxChunks {", "if chunk = 1; chunk > maxChunks {"},
 		}, searched, "TestLongTextsAreCutAtTheEndsOfSentences"},
 		{"V2 vectors that are in the tables", "vectorsearch/embed.go", []swap{
-			{"			vectors[hash] = vector\n			x.kept.put(hash, vector)\n			return nil\n", "			return nil\n"},
+			{"			vectors[t.Hash] = t.Vector\n			x.kept.put(t.Hash, t.Vector)\n", ""},
 		}, searched, "TestTheSameTextIsPaidForOnce"},
 		{"V2 vectors of a batch that failed", "vectorsearch/embed.go", []swap{
 			{"			x.kept.put(hash, c.vectors[hash])\n", ""},
@@ -275,7 +275,7 @@ func mutants() []mutant {
 			{"coalesce(sum(word_count), 0) AS words FROM \"+table+where)", "coalesce(sum(word_count), 0) AS words FROM \"+table)"},
 		}, searched, "TestAnEarlierSearchIsThatOfACutLog"},
 		{"V4 HNSW is not complete", "vectorsearch/meaning.go", []swap{
-			{"answer.Complete = answer.Complete && approximate == 0", "answer.Complete = answer.Complete && approximate >= 0"},
+			{"a.Complete = a.Complete && approximate == 0", "a.Complete = a.Complete && approximate >= 0"},
 		}, searched, "TestHNSWFindsWhatComparingFinds"},
 		{"V4 parked events are missing", "vectorsearch/search.go", []swap{
 			{"q.AsOf <= w.upTo && !w.parked", "q.AsOf <= w.upTo"},
