@@ -40,7 +40,7 @@ func (x *Index) searchAtOnce(ctx context.Context, conn *pgx.Conn, q Query, vecto
 	}
 	s := scopeOf(conn, fresh, q)
 	answer := &Answer{AsOf: s.asOf, Complete: q.AsOf <= fresh.upTo && !fresh.parked && !fresh.behind, Hits: []Hit{}}
-	if len(rows.note(choices, fetch, answer)) > 0 {
+	if len(rows.note(&s, choices, fetch, answer)) > 0 {
 		return nil, nil
 	}
 	answer.tellPath(choices, nil)

@@ -127,10 +127,12 @@ func record(done, others *[]time.Time, month time.Time, err error) {
 	}
 }
 
-// busy says that another process is, or was a moment ago, at the same work.
+// busy says that another process is, or was a moment ago, at the same work, or that the build met an ANALYZE of the whole database,
+// which waits for it while it waits for that.
 func busy(err error) bool {
 	const duplicateTable = "42P07"
-	return pg.Code(err) == pg.LockNotAvailable || pg.Code(err) == duplicateTable
+	code := pg.Code(err)
+	return code == pg.LockNotAvailable || code == duplicateTable || code == pg.DeadlockDetected
 }
 
 // build makes the HNSW index of a month. CREATE INDEX CONCURRENTLY lets writers pass; one that was interrupted leaves an index

@@ -183,7 +183,8 @@ func TestSearchesUseTheirIndexes(t *testing.T) {
 	fillMonths(t, log, 1, 3000)
 	index := newIndex(t, log, vectorsearch.Config{Embedder: clustered.New(64, 8)})
 	advance(t, log, index)
-	_, err := log.Pool.Exec(t.Context(), `ANALYZE`)
+	// Not of the whole database: it would wait for the builds of other tests, and they for it.
+	_, err := log.Pool.Exec(t.Context(), `ANALYZE `+log.Schema()+`.search_passages_v1; ANALYZE `+log.Schema()+`.search_vectors_v1`)
 	require.NoError(t, err)
 	for name, sql := range map[string]string{
 		"words":      `SELECT position FROM {{passages}} WHERE words @@ 'turn17 | 1717'::tsquery`,

@@ -29,6 +29,9 @@ type choice struct {
 	reads bool // the whole month, as no index has the filter
 }
 
+// counted says that an index has the filter's rows, as the planner was asked.
+func (c choice) counted() bool { return c.exact && !c.reads && c.hnsw && c.rows > exactRows }
+
 // surely decides what needs no estimate. unsure are the months that do.
 func (x *Index) surely(q Query, s *scope) (choices []choice, unsure []leaf) {
 	choices = make([]choice, len(s.discussed))
@@ -143,8 +146,16 @@ func (x *Index) nearestSQL(q Query, s *scope, vector *pgvector.HalfVector, fetch
 	for i, c := range choices {
 		table, where := x.quote(x.leafName("vectors", c.month)), s.where(c.leaf, &st.args)
 		if c.exact { // + 0 keeps an HNSW index out, OFFSET 0 the vectors out of the window
-			parts = append(parts, fmt.Sprintf(`(SELECT *, count(*) OVER () AS seen, %d AS leaf FROM (SELECT position, chunk, recorded_at, stream_id, (%s) + 0 AS distance FROM %s%s OFFSET 0) AS d ORDER BY distance, position, chunk LIMIT %d)`,
-				i, distance, table, where, fetch))
+			seen := "0" // all of them
+			switch {
+			case where == "":
+			case c.counted(): // by an index, which is quicker than a window
+				seen = "(SELECT count(*) FROM " + table + s.where(c.leaf, &st.args) + ")"
+			default:
+				seen = "count(*) OVER ()"
+			}
+			parts = append(parts, fmt.Sprintf(`(SELECT *, %s AS seen, %d AS leaf FROM (SELECT position, chunk, recorded_at, stream_id, (%s) + 0 AS distance FROM %s%s OFFSET 0) AS d ORDER BY distance, position, chunk LIMIT %d)`,
+				seen, i, distance, table, where, fetch))
 			continue
 		}
 		parts = append(parts, fmt.Sprintf(`(SELECT position, chunk, recorded_at, stream_id, %[1]s AS distance, 1 AS seen, %[2]d AS leaf FROM %[3]s%[4]s ORDER BY %[1]s LIMIT %[5]d)`,
@@ -218,13 +229,17 @@ func (x *Index) compare(ctx context.Context, q Query, s *scope, vector *pgvector
 	if err != nil {
 		return nil, nil, fmt.Errorf("searching by meaning: %w", err)
 	}
-	return out.found, out.note(choices, fetch, answer), nil
+	return out.found, out.note(s, choices, fetch, answer), nil
 }
 
 // note adds what was compared to the answer, and returns the months in which HNSW gave up before it had enough.
-func (r *nearestRows) note(choices []choice, fetch int, answer *Answer) (short []choice) {
+func (r *nearestRows) note(s *scope, choices []choice, fetch int, answer *Answer) (short []choice) {
 	for i, c := range choices {
-		answer.Candidates += int(r.seen[i])
+		if c.exact && s.where(c.leaf, &args{}) == "" {
+			answer.Candidates += int(c.rows)
+		} else {
+			answer.Candidates += int(r.seen[i])
+		}
 		if !c.exact && int(r.got[i]) < overFetch(fetch) && int64(r.got[i]) < c.rows {
 			c.exact = true
 			short = append(short, c)
@@ -261,7 +276,7 @@ func (x *Index) settings(q Query, fetch int, choices []choice) (string, []any) {
 		switch {
 		case !c.exact:
 			scan, sort = max(scan, c.scan), "off"
-		case c.reads || c.rows <= exactRows || !c.hnsw: // nothing was estimated, or it is to be read
+		case !c.counted(): // nothing was estimated, or the month is to be read
 			seqscan, plan = "on", "force_custom_plan"
 		}
 	}
