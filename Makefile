@@ -9,7 +9,7 @@ INTERACTIONS ?= 24000000
 TEST := go test -shuffle=on -count=1 -timeout 20m
 MODULES := . examples
 
-.PHONY: help setup setup-browser setup-polish demo test race lint fuzz mutants bench bench-analytics test-docker test-pgbouncer
+.PHONY: help setup setup-browser setup-polish demo test race lint fuzz mutants bench bench-analytics bench-search test-docker test-pgbouncer
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -48,6 +48,9 @@ bench: setup ## measure against raw pgx, as ratios (ONLY=prefix,... for some; a 
 
 bench-analytics: setup ## measure the star at two years of a platform (INTERACTIONS=24000000; many minutes)
 	@go run ./internal/benchanalytics -interactions $(INTERACTIONS)
+
+bench-search: setup ## measure searches beside hand-written SQL on 100,000 vectors a month, over one and six (many minutes)
+	@go run ./internal/benchsearch
 
 test-docker: ## the suite through testcontainers-go on PostgreSQL 17 (starts a Docker engine where it is root on Debian)
 	@trap 'internal/devdb/docker-engine.sh stop' EXIT; settings=$$(internal/devdb/docker-engine.sh); eval "$$settings"; \
