@@ -80,7 +80,7 @@ func (x *Index) ef(q Query, fetch int) int {
 	if q.EfSearch > 0 {
 		return q.EfSearch
 	}
-	return min(maxEf, max(320, 2*overFetch(fetch)))
+	return min(maxEf, max(400, 2*overFetch(fetch)))
 }
 
 // nearest returns up to fetch candidates by similarity.

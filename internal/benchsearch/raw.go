@@ -78,7 +78,7 @@ const (
 	rounds = 9
 	asked  = 40 // a round
 	// chosenEf is what the package chooses for ten hits.
-	chosenEf = 320
+	chosenEf = 400
 )
 
 // ef is the ef_search of both sides.
