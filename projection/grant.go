@@ -11,7 +11,7 @@ import (
 	"github.com/sight-platform/hindsight/internal/pg"
 )
 
-// Grant gives an existing role what Run, WaitFor, Status, Parked, Doctor, Pause, Resume, Reset, Retry and Skip need for this
+// Grant gives an existing role what Run, CatchUp, WaitFor, Status, Parked, Doctor, Pause, Resume, Reset, Retry and Skip need for this
 // runner's projections, beside the rights of a Reader; an Appender needs it, too, for appends with an [Inline] projection.
 // These are rights to the tables of this package and to checkpoints, to the tables of the projections, their sequences and
 // views (what else a [Table]'s SQL makes is not among them), and temporary tables, for [Batch.Upsert].

@@ -79,16 +79,7 @@ func advance(t testing.TB, log *eventstoretest.Log, index *vectorsearch.Index) *
 	defer stop()
 	runner, err := projection.New(log.Store, projection.Config{Projections: []projection.Projection{index}, Retries: 1, RetryAfter: 10 * time.Millisecond})
 	require.NoError(t, err)
-	require.NoError(t, runner.Migrate(ctx))
-	running, leave := context.WithCancel(ctx)
-	defer leave()
-	ended := make(chan error, 1)
-	go func() { ended <- runner.Run(running) }()
-	settled, err := log.Settled(ctx)
-	require.NoError(t, err)
-	require.NoError(t, runner.WaitFor(ctx, index.Spec().Name, settled))
-	leave()
-	require.NoError(t, <-ended)
+	require.NoError(t, runner.CatchUp(ctx))
 	return runner
 }
 

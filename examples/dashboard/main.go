@@ -8,16 +8,10 @@ import (
 	"context"
 	"errors"
 	"flag"
-	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 
-	"github.com/sight-platform/hindsight/eventstore"
-	"github.com/sight-platform/hindsight/eventstore/eventstoretest"
-	"github.com/sight-platform/hindsight/eventstore/focusgroup"
 	"github.com/sight-platform/hindsight/examples/internal/command"
-	"github.com/sight-platform/hindsight/internal/corpus"
 )
 
 func main() {
@@ -28,36 +22,13 @@ func main() {
 
 // run is the whole program. The log that it makes is gone when it returns.
 func run(ctx context.Context, path string, recordings []string, out io.Writer) (err error) {
-	if len(recordings) == 0 {
-		recordings = command.Recordings()
-	}
-	for _, recording := range recordings { // before the database: what is mistyped is told at once
-		if _, err := os.Stat(recording); err != nil {
-			return fmt.Errorf("looking for the recording: %w", err)
-		}
-	}
-	log, err := eventstoretest.Open(ctx, eventstore.Config{Codec: focusgroup.Codec()})
+	log, err := command.Open(ctx, recordings)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, log.Close(context.WithoutCancel(ctx))) }()
-	for _, recording := range recordings {
-		if err := importFile(ctx, log.Store, recording); err != nil {
-			return fmt.Errorf("importing %s: %w", filepath.Base(recording), err)
-		}
-	}
 	if err := buildStar(ctx, log.Store); err != nil {
 		return err
 	}
 	return writePage(ctx, log.Store, path, out)
-}
-
-func importFile(ctx context.Context, store *eventstore.Store, path string) error {
-	file, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = file.Close() }()
-	_, err = focusgroup.Import(ctx, store, corpus.ReadAny(file))
-	return err
 }

@@ -28,7 +28,7 @@ func newLog(t *testing.T, recordings ...string) *eventstoretest.Log {
 	t.Helper()
 	log := eventstoretest.New(t, eventstore.Config{Codec: focusgroup.Codec()})
 	for _, recording := range recordings {
-		require.NoError(t, importFile(t.Context(), log.Store, recording))
+		require.NoError(t, command.Import(t.Context(), log.Store, recording))
 	}
 	return log
 }

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/sight-platform/hindsight/eventstore"
 	"github.com/sight-platform/hindsight/projection"
 	"github.com/sight-platform/hindsight/projection/analytics"
@@ -21,21 +19,7 @@ func buildStar(ctx context.Context, store *eventstore.Store) error {
 	if err != nil {
 		return err
 	}
-	if err := runner.Migrate(ctx); err != nil { // Run does so too, but nothing waits for it where the log is empty
-		return err
-	}
-	at, err := store.Settled(ctx)
-	if err != nil {
-		return err
-	}
-	group, running := errgroup.WithContext(ctx)
-	running, stop := context.WithCancel(running)
-	group.Go(func() error { return runner.Run(running) })
-	group.Go(func() error {
-		defer stop()
-		return runner.WaitFor(running, star.Spec().Name, at)
-	})
-	if err := group.Wait(); err != nil {
+	if err := runner.CatchUp(ctx); err != nil {
 		return fmt.Errorf("building the star: %w", err)
 	}
 	parked, err := runner.Parked(ctx, star.Spec().Name, 1)

@@ -14,16 +14,13 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/sight-platform/hindsight/eventstore"
-	"github.com/sight-platform/hindsight/eventstore/eventstoretest"
 	"github.com/sight-platform/hindsight/eventstore/focusgroup"
 	"github.com/sight-platform/hindsight/examples/internal/command"
 	"github.com/sight-platform/hindsight/examples/internal/wordvectors"
-	"github.com/sight-platform/hindsight/internal/corpus"
 	"github.com/sight-platform/hindsight/projection"
 	"github.com/sight-platform/hindsight/vectorsearch"
 )
@@ -48,24 +45,11 @@ func main() {
 
 // run is the whole program. The log that it makes is gone when it returns.
 func run(ctx context.Context, recordings []string, query vectorsearch.Query, questions io.Reader, out io.Writer) (err error) {
-	if len(recordings) == 0 {
-		recordings = command.Recordings()
-	}
-	for _, recording := range recordings { // before the database: what is mistyped is told at once
-		if _, err := os.Stat(recording); err != nil {
-			return fmt.Errorf("looking for the recording: %w", err)
-		}
-	}
-	log, err := eventstoretest.Open(ctx, eventstore.Config{Codec: focusgroup.Codec()})
+	log, err := command.Open(ctx, recordings)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, log.Close(context.WithoutCancel(ctx))) }()
-	for _, recording := range recordings {
-		if err := importFile(ctx, log.Store, recording); err != nil {
-			return fmt.Errorf("importing %s: %w", filepath.Base(recording), err)
-		}
-	}
 	started := time.Now()
 	index, err := build(ctx, log.Store, vectorsearch.Discussions())
 	if err != nil {
@@ -75,7 +59,7 @@ func run(ctx context.Context, recordings []string, query vectorsearch.Query, que
 	if err != nil {
 		return err
 	}
-	if _, err := fmt.Fprintf(out, "Indexed %d recordings in %.1f s.\n", len(recordings), time.Since(started).Seconds()); err != nil {
+	if _, err := fmt.Fprintf(out, "Indexed in %.1f s.\n", time.Since(started).Seconds()); err != nil {
 		return err
 	}
 	lines := bufio.NewScanner(questions)
@@ -99,16 +83,6 @@ func run(ctx context.Context, recordings []string, query vectorsearch.Query, que
 	return lines.Err()
 }
 
-func importFile(ctx context.Context, store *eventstore.Store, path string) error {
-	file, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = file.Close() }()
-	_, err = focusgroup.Import(ctx, store, corpus.ReadAny(file))
-	return err
-}
-
 // build indexes all that the log holds.
 func build(ctx context.Context, store *eventstore.Store, recipe vectorsearch.Recipe) (*vectorsearch.Index, error) {
 	embedder, err := wordvectors.New()
@@ -126,20 +100,7 @@ func build(ctx context.Context, store *eventstore.Store, recipe vectorsearch.Rec
 	if err != nil {
 		return nil, err
 	}
-	if err := runner.Migrate(ctx); err != nil {
-		return nil, err
-	}
-	settled, err := store.Settled(ctx)
-	if err != nil {
-		return nil, err
-	}
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	ended := make(chan error, 1)
-	go func() { ended <- runner.Run(ctx) }()
-	err = runner.WaitFor(ctx, "search", settled)
-	stop()
-	return index, errors.Join(err, <-ended)
+	return index, runner.CatchUp(ctx) // a service would let it run on
 }
 
 // namesOf are the participants' names, by their ids.

@@ -14,6 +14,7 @@ import (
 	"github.com/sight-platform/hindsight/eventstore"
 	"github.com/sight-platform/hindsight/eventstore/eventstoretest"
 	"github.com/sight-platform/hindsight/eventstore/focusgroup"
+	"github.com/sight-platform/hindsight/examples/internal/command"
 	"github.com/sight-platform/hindsight/examples/internal/retrieval"
 	"github.com/sight-platform/hindsight/vectorsearch"
 )
@@ -36,7 +37,7 @@ func TestQualityOnRealDiscussions(t *testing.T) {
 			split := retrieval.Load(t, name, 1)
 			log := eventstoretest.New(t, eventstore.Config{Codec: focusgroup.Codec()})
 			for _, path := range split.Files {
-				require.NoError(t, importFile(t.Context(), log.Store, path))
+				require.NoError(t, command.Import(t.Context(), log.Store, path))
 			}
 			index, err := build(t.Context(), log.Store, longTurns())
 			require.NoError(t, err)

@@ -113,19 +113,10 @@ func open(ctx context.Context, pool *pgxpool.Pool, schema string, config synthet
 }
 
 // build runs the star until all of the log is in it, and returns how long that took.
-func build(ctx context.Context, runner *projection.Runner, store *eventstore.Store) (time.Duration, error) {
-	settled, err := store.Settled(ctx)
-	if err != nil {
-		return 0, err
-	}
-	working, leave := context.WithCancel(ctx)
-	ended := make(chan error, 1)
+func build(ctx context.Context, runner *projection.Runner) (time.Duration, error) {
 	started := time.Now()
-	go func() { ended <- runner.Run(working) }()
-	err = runner.WaitFor(ctx, "analytics", settled)
-	took := time.Since(started)
-	leave()
-	return took, firstOf(err, <-ended)
+	err := runner.CatchUp(ctx)
+	return time.Since(started), err
 }
 
 func etl(ctx context.Context, pool *pgxpool.Pool, events int) error {
@@ -133,7 +124,7 @@ func etl(ctx context.Context, pool *pgxpool.Pool, events int) error {
 	if err != nil {
 		return err
 	}
-	took, err := build(ctx, runner, store)
+	took, err := build(ctx, runner)
 	if err != nil {
 		return err
 	}
@@ -147,11 +138,11 @@ func etl(ctx context.Context, pool *pgxpool.Pool, events int) error {
 
 // fill makes a star of two years whose largest fact has so many rows.
 func fill(ctx context.Context, pool *pgxpool.Pool, interactions int) (*analytics.Star, error) {
-	star, runner, store, err := open(ctx, pool, "star", synthetic.Config{Events: 60_000})
+	star, runner, _, err := open(ctx, pool, "star", synthetic.Config{Events: 60_000})
 	if err != nil {
 		return nil, err
 	}
-	if _, err := build(ctx, runner, store); err != nil {
+	if _, err := build(ctx, runner); err != nil {
 		return nil, err
 	}
 	started := time.Now()

@@ -141,20 +141,9 @@ func (b *bench) fill(ctx context.Context) (err error) {
 	if err := runner.Migrate(ctx); err != nil {
 		return err
 	}
-	settled, err := b.store.Settled(ctx)
-	if err != nil {
-		return err
-	}
-	running, leave := context.WithCancel(ctx)
-	ended := make(chan error, 1)
 	started := time.Now()
-	go func() { ended <- runner.Run(running) }()
-	err = runner.WaitFor(ctx, "search", settled)
+	err = runner.CatchUp(ctx)
 	b.indexed = time.Since(started) - timed.took
-	leave()
-	if endErr := <-ended; err == nil {
-		err = endErr
-	}
 	return err
 }
 

@@ -47,16 +47,7 @@ func runUntilSettled(t testing.TB, log *eventstoretest.Log, star *analytics.Star
 	defer stop()
 	runner, err := projection.New(log.Store, projection.Config{Projections: []projection.Projection{star}, Retries: 1, RetryAfter: 10 * time.Millisecond})
 	require.NoError(t, err)
-	require.NoError(t, runner.Migrate(ctx))
-	running, leave := context.WithCancel(ctx)
-	defer leave()
-	ended := make(chan error, 1)
-	go func() { ended <- runner.Run(running) }()
-	settled, err := log.Settled(ctx)
-	require.NoError(t, err)
-	require.NoError(t, runner.WaitFor(ctx, "analytics", settled))
-	leave()
-	require.NoError(t, <-ended)
+	require.NoError(t, runner.CatchUp(ctx))
 	return runner
 }
 

@@ -3,12 +3,18 @@ package command
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"runtime"
 	"syscall"
+
+	"github.com/sight-platform/hindsight/eventstore"
+	"github.com/sight-platform/hindsight/eventstore/eventstoretest"
+	"github.com/sight-platform/hindsight/eventstore/focusgroup"
+	"github.com/sight-platform/hindsight/internal/corpus"
 )
 
 // Main runs a program until it is done or interrupted, and ends the process. A second Ctrl-C ends it at once.
@@ -25,6 +31,39 @@ func Main(name string, run func(context.Context) error) {
 		fmt.Fprintln(os.Stderr, name+":", err)
 		os.Exit(1)
 	}
+}
+
+// Open makes a throwaway log that holds recordings, or the demo's if there are none. The caller closes it.
+func Open(ctx context.Context, recordings []string) (log *eventstoretest.Log, err error) {
+	if len(recordings) == 0 {
+		recordings = Recordings()
+	}
+	for _, recording := range recordings { // before the database: what is mistyped is told at once
+		if _, err := os.Stat(recording); err != nil {
+			return nil, fmt.Errorf("looking for the recording: %w", err)
+		}
+	}
+	log, err = eventstoretest.Open(ctx, eventstore.Config{Codec: focusgroup.Codec()})
+	if err != nil {
+		return nil, err
+	}
+	for _, recording := range recordings {
+		if err := Import(ctx, log.Store, recording); err != nil {
+			return nil, errors.Join(fmt.Errorf("importing %s: %w", filepath.Base(recording), err), log.Close(context.WithoutCancel(ctx)))
+		}
+	}
+	return log, nil
+}
+
+// Import adds a recording or a file of the corpus, compressed or not, to a log.
+func Import(ctx context.Context, store *eventstore.Store, path string) error {
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = file.Close() }()
+	_, err = focusgroup.Import(ctx, store, corpus.ReadAny(file))
+	return err
 }
 
 // Recordings are the demo's, the English one first, wherever the program is run from.

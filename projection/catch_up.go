@@ -1,0 +1,34 @@
+package projection
+
+import (
+	"context"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// CatchUp runs the projections until each has done what the log held when it was called, and ends: for programs that run now and
+// then, and for tests. Others may run the same projections meanwhile. What is parked is not done: see [Runner.Parked]. Errors are
+// those of [Runner.Run] and of [Runner.WaitFor]; ctx's, if it ends before.
+func (r *Runner) CatchUp(ctx context.Context) error {
+	if err := r.Migrate(ctx); err != nil {
+		return err
+	}
+	settled, err := r.store.Settled(ctx)
+	if err != nil {
+		return err
+	}
+	group, inner := errgroup.WithContext(ctx) // an error of Run ends the waiting
+	running, stop := context.WithCancel(inner)
+	defer stop()
+	group.Go(func() error { return r.Run(running) })
+	group.Go(func() error {
+		defer stop()
+		for _, p := range r.projections {
+			if err := r.WaitFor(inner, p.spec.Name, settled); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return group.Wait()
+}
