@@ -19,7 +19,7 @@ func TestDashboardQuestionsUseIndexes(t *testing.T) {
 	t.Parallel()
 	log := eventstoretest.New(t, eventstore.Config{Codec: focusgroup.Codec()})
 	from := time.Date(2024, 10, 1, 0, 0, 0, 0, time.UTC)
-	star, runner, store, err := open(t.Context(), log.Pool, log.Schema(), synthetic.Config{Personas: 20, Users: 6, Projects: 8, Months: 3, From: from, Events: 500})
+	star, runner, _, err := open(t.Context(), log.Pool, log.Schema(), synthetic.Config{Personas: 20, Users: 6, Projects: 8, Months: 3, From: from, Events: 500})
 	require.NoError(t, err)
 	_, err = build(t.Context(), runner)
 	require.NoError(t, err)
