@@ -268,13 +268,13 @@ func mutants() []mutant {
 		{"V2 vectors of a batch that failed", "vectorsearch/embed.go", []swap{
 			{"			x.kept.put(hash, c.vectors[hash])\n", ""},
 		}, searched, "TestWhatCannotBeEmbeddedIsParked"},
-		{"V3 no passage after the position", "vectorsearch/leaves.go", []swap{
+		{"V3 no passage after the position", "vectorsearch/months.go", []swap{
 			{"	if l.last > s.asOf {\n", "	if false {\n"},
 		}, searched, "TestAnEarlierSearchIsThatOfACutLog"},
-		{"V3 statistics of what passes alone", "vectorsearch/words.go", []swap{
+		{"V3 statistics of what passes alone", "vectorsearch/search_words.go", []swap{
 			{"coalesce(sum(word_count), 0) AS words FROM \"+table+where)", "coalesce(sum(word_count), 0) AS words FROM \"+table)"},
 		}, searched, "TestAnEarlierSearchIsThatOfACutLog"},
-		{"V4 HNSW is not complete", "vectorsearch/meaning.go", []swap{
+		{"V4 HNSW is not complete", "vectorsearch/search_meaning.go", []swap{
 			{"a.Complete = a.Complete && approximate == 0", "a.Complete = a.Complete && approximate >= 0"},
 		}, searched, "TestHNSWFindsWhatComparingFinds"},
 		{"V4 parked events are missing", "vectorsearch/search.go", []swap{
