@@ -177,12 +177,14 @@ func (b *bench) bytes(ctx context.Context) (total int64, err error) {
 	if err != nil {
 		return 0, err
 	}
+	type leaf struct {
+		Name string
+		Size int64
+	}
+	found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[leaf])
 	b.leaves = nil
-	var leaf string
-	var size int64
-	_, err = pgx.ForEachRow(rows, []any{&leaf, &size}, func() error {
-		b.leaves, total = append(b.leaves, leaf), total+size
-		return nil
-	})
+	for _, l := range found {
+		b.leaves, total = append(b.leaves, l.Name), total+l.Size
+	}
 	return total, err
 }
