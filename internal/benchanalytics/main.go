@@ -17,6 +17,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/sight-platform/hindsight/eventstore"
@@ -151,16 +152,7 @@ func fill(ctx context.Context, pool *pgxpool.Pool, interactions int) (*analytics
 		return nil, err
 	}
 	defer conn.Release()
-	const batch = 1_000_000 // the keys hold by how the rows are made
-	if _, err := conn.Exec(ctx, `SET session_replication_role = replica`); err != nil {
-		return nil, err
-	}
-	for from := 0; from < interactions; from += batch {
-		if _, err := conn.Exec(ctx, fillSQL, from, min(from+batch, interactions), interactions); err != nil {
-			return nil, err
-		}
-	}
-	if _, err := conn.Exec(ctx, `RESET session_replication_role`); err != nil {
+	if err := fillFact(ctx, conn.Conn(), interactions); err != nil {
 		return nil, err
 	}
 	for _, sql := range []string{
@@ -187,15 +179,45 @@ func fill(ctx context.Context, pool *pgxpool.Pool, interactions int) (*analytics
 	return star, err
 }
 
-// fillSQL spreads rows $1 to $2 of $3 over two years, the personas and their projects.
+// fillFact writes the rows without the indexes by persona and the like, and makes those again.
+func fillFact(ctx context.Context, conn *pgx.Conn, interactions int) error {
+	rows, err := conn.Query(ctx, `SELECT indexrelid::regclass::text, replace(pg_get_indexdef(indexrelid), ' ON ONLY ', ' ON ') FROM pg_index WHERE indrelid = 'star.fact_persona_interactions_v1'::regclass AND NOT indisprimary`)
+	if err != nil {
+		return err
+	}
+	type index struct{ Name, Definition string }
+	indexes, err := pgx.CollectRows(rows, pgx.RowToStructByPos[index])
+	if err != nil {
+		return err
+	}
+	statements := []string{`SET session_replication_role = replica`, `SET maintenance_work_mem = '1GB'`} // the keys hold by how the rows are made
+	for _, i := range indexes {
+		statements = append(statements, `DROP INDEX `+i.Name)
+	}
+	const batch = 1_000_000
+	for from := 0; from < interactions; from += batch {
+		statements = append(statements, fmt.Sprintf(fillSQL, from, min(from+batch, interactions), interactions))
+	}
+	for _, i := range indexes {
+		statements = append(statements, i.Definition)
+	}
+	for _, sql := range append(statements, `RESET session_replication_role`) {
+		if _, err := conn.Exec(ctx, sql); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fillSQL spreads rows 1 to 2 of 3 (its arguments) over two years, the personas and their projects.
 const fillSQL = `
 INSERT INTO star.fact_persona_interactions_v1 (position, timestamp, project_id, persona_id, user_id, interaction_type, duration_seconds, metadata)
-SELECT 1000000000 + n, '2023-01-01Z'::timestamptz + (n::double precision / $3::bigint) * interval '730 days', p.project_id, p.persona_id, p.user_id,
-       (ARRAY['discussed', 'discussed', 'discussed', 'surveyed', 'edited'])[1 + n % 5]::star.interaction_type_v1, 5 + n % 90,
+SELECT 1000000000 + n, '2023-01-01Z'::timestamptz + (n::double precision / %[3]d) * interval '730 days', p.project_id, p.persona_id, p.user_id,
+       (ARRAY['discussed', 'discussed', 'discussed', 'surveyed', 'edited'])[1 + n %% 5]::star.interaction_type_v1, 5 + n %% 90,
        '{"stream_id": "discussion-0193b2c4-5d6e-7f80-9a1b-2c3d4e5f6071", "event_type": "response"}'
-  FROM generate_series($1::bigint, $2::bigint - 1) AS n
-  JOIN (SELECT row_number() OVER (ORDER BY persona_id) - 1 AS k, count(*) OVER () AS personas, * FROM star.dim_personas WHERE persona_id <> '') AS p
-    ON p.k = (n * 7919) % p.personas`
+  FROM generate_series(%[1]d::bigint, %[2]d::bigint - 1) AS n
+  JOIN (SELECT row_number() OVER (ORDER BY persona_id) - 1 AS k, * FROM star.dim_personas WHERE persona_id <> '') AS p
+    ON p.k = (n * 7919) %% (SELECT count(*) FROM star.dim_personas WHERE persona_id <> '')`
 
 // newDay adds a day's worth of interactions and refreshes.
 func newDay(ctx context.Context, pool *pgxpool.Pool, star *analytics.Star, interactions int) error {
