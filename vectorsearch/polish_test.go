@@ -21,9 +21,8 @@ func TestPolishWordsAreFoundInflected(t *testing.T) {
 		t.Run(way, func(t *testing.T) {
 			t.Parallel()
 			log := newLog(t)
-			if way == "without a dictionary" { // Migrate leaves it as it is
-				_, err := log.Pool.Exec(t.Context(), `CREATE TEXT SEARCH CONFIGURATION `+log.Schema()+`.search_polish (COPY = pg_catalog.simple)`)
-				require.NoError(t, err)
+			if way == "without a dictionary" {
+				withoutDictionary(t, log)
 			}
 			importDemo(t, log, "opakowania-pl.ndjson")
 			index := newIndex(t, log, vectorsearch.Config{})
@@ -50,9 +49,7 @@ func TestPolishWordsAreFoundInflected(t *testing.T) {
 // A passage with two forms of a word has it twice, also where words are found by their beginnings.
 func TestFormsOfAWordAreCountedAlike(t *testing.T) {
 	t.Parallel()
-	log := newLog(t)
-	_, err := log.Pool.Exec(t.Context(), `CREATE TEXT SEARCH CONFIGURATION `+log.Schema()+`.search_polish (COPY = pg_catalog.simple)`)
-	require.NoError(t, err)
+	log := withoutDictionary(t, newLog(t))
 	say(t, log, "discussion-1", "p", "anna", "kolory tego pudełka", "kolory oraz kolorów", "kolory oraz kolory", "zupełnie inne zdanie")
 	index := newIndex(t, log, vectorsearch.Config{Language: "pl"})
 	advance(t, log, index)
@@ -65,6 +62,14 @@ func TestFormsOfAWordAreCountedAlike(t *testing.T) {
 	none, err := index.Search(t.Context(), vectorsearch.Query{Text: "oraz tego", Ranking: vectorsearch.ByWords})
 	require.NoError(t, err)
 	require.Empty(t, none.Hits, "words that say nothing")
+}
+
+// withoutDictionary makes Polish as it is where the server has no dictionary: Migrate leaves a configuration as it finds it.
+func withoutDictionary(t *testing.T, log *eventstoretest.Log) *eventstoretest.Log {
+	t.Helper()
+	_, err := log.Pool.Exec(t.Context(), `CREATE TEXT SEARCH CONFIGURATION `+log.Schema()+`.search_polish (COPY = pg_catalog.simple)`)
+	require.NoError(t, err)
+	return log
 }
 
 func hasWord(text, word string) bool {

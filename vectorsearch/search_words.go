@@ -68,7 +68,7 @@ func languagesOf(q Query, s *scope) []string {
 
 func (x *Index) wordsSQL(ctx context.Context, q Query, s *scope, fetch int) (string, args, error) {
 	var a args
-	var lexemes []string
+	var lexemes, matches []string
 	for _, language := range languagesOf(q, s) {
 		without, term := "", "quote_literal(lexeme)"
 		if language == "pl" {
@@ -81,11 +81,12 @@ func (x *Index) wordsSQL(ctx context.Context, q Query, s *scope, fetch int) (str
 			}
 			without = " WHERE lexeme <> ALL (" + a.add(polishStopWords()) + "::text[])"
 		}
+		matches = append(matches, fmt.Sprintf(`language = %[1]s AND words @@ (SELECT query FROM whole WHERE language = %[1]s)`, literal(language)))
 		lexemes = append(lexemes, fmt.Sprintf(`SELECT %s AS language, %s AS term FROM unnest(tsvector_to_array(to_tsvector(%s::regconfig, %s))) AS lexeme, LATERAL (SELECT CASE WHEN length(lexeme) > 3 THEN least(4, length(lexeme) * 2 / 5) ELSE 0 END AS cut) AS c%s`,
 			literal(language), term, x.configOf(language), a.add(q.Text)+"::text", without))
 	}
 	if len(lexemes) == 0 {
-		lexemes = []string{`SELECT NULL::text AS language, NULL::text AS term WHERE false`}
+		lexemes, matches = []string{`SELECT NULL::text AS language, NULL::text AS term WHERE false`}, []string{"false"}
 	}
 	var documents, counted []string
 	var rows, words int64
@@ -99,7 +100,7 @@ func (x *Index) wordsSQL(ctx context.Context, q Query, s *scope, fetch int) (str
 		} else {
 			rows, words = rows+l.rows, words+l.words
 		}
-		documents = append(documents, "SELECT position, chunk, recorded_at, stream_id, language, word_count, words FROM "+table+and+"words @@ (SELECT query FROM whole)")
+		documents = append(documents, "SELECT position, chunk, recorded_at, stream_id, language, word_count, words FROM "+table+and+"("+strings.Join(matches, " OR ")+")")
 	}
 	counted = append(counted, "SELECT "+a.add(rows)+"::bigint, "+a.add(words)+"::bigint")
 	return fmt.Sprintf(wordsSQL, strings.Join(lexemes, " UNION "), strings.Join(documents, " UNION ALL "), strings.Join(counted, " UNION ALL "),
@@ -110,7 +111,7 @@ func (x *Index) wordsSQL(ctx context.Context, q Query, s *scope, fetch int) (str
 // number: unlike unnesting tsvectors, it stays in C. Above pi^2/6 it is of several words with one beginning.
 const wordsSQL = `
 WITH lexemes AS MATERIALIZED (%[1]s),
-     whole AS MATERIALIZED (SELECT string_agg(term, ' | ')::tsquery AS query FROM lexemes),
+     whole AS MATERIALIZED (SELECT language, string_agg(term, ' | ')::tsquery AS query FROM lexemes GROUP BY language),
      terms AS MATERIALIZED (SELECT row_number() OVER () AS term, language, term::tsquery AS query FROM lexemes),
      documents AS MATERIALIZED (%[2]s),
      corpus AS MATERIALIZED (SELECT sum(rows)::double precision AS rows, (sum(words) / greatest(sum(rows), 1))::double precision AS mean_words FROM (%[3]s) AS c (rows, words)),

@@ -263,7 +263,7 @@ func mutants() []mutant {
 			{"if chunk++; chunk > maxChunks {", "if chunk = 1; chunk > maxChunks {"},
 		}, searched, "TestLongTextsAreCutAtTheEndsOfSentences"},
 		{"V2 vectors that are in the tables", "vectorsearch/embed.go", []swap{
-			{"			vectors[t.Hash] = t.Vector\n			x.kept.put(t.Hash, t.Vector)\n", ""},
+			{"			vectors[t.Hash] = t.Vector\n			x.kept.put(t.Hash, t.Vector)\n", "			_ = t\n"},
 		}, searched, "TestTheSameTextIsPaidForOnce"},
 		{"V2 vectors of a batch that failed", "vectorsearch/embed.go", []swap{
 			{"			x.kept.put(hash, c.vectors[hash])\n", ""},
