@@ -123,8 +123,12 @@ func (a Aggregate) sql() string {
 		comments = append(comments, fmt.Sprintf("COMMENT ON COLUMN {{table}}.%s IS %s;", c.Name, literal(c.Comment)))
 	}
 	columns = append(columns, "PRIMARY KEY ("+strings.Join(a.Key, ", ")+")")
-	return fmt.Sprintf("CREATE TABLE {{table}} (\n    %s\n);\nCOMMENT ON TABLE {{table}} IS %s;\n%s",
-		strings.Join(columns, ",\n    "), literal(a.Grain), strings.Join(comments, "\n"))
+	index := ""
+	if slices.Index(a.Key, project) > 0 { // a dashboard is mostly of one project
+		index = fmt.Sprintf("CREATE INDEX ON {{table}} (%s, %s);\n", project, a.Key[0])
+	}
+	return fmt.Sprintf("CREATE TABLE {{table}} (\n    %s\n);\n%sCOMMENT ON TABLE {{table}} IS %s;\n%s",
+		strings.Join(columns, ",\n    "), index, literal(a.Grain), strings.Join(comments, "\n"))
 }
 
 const day, project = "date", "project_id"
