@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/sight-platform/hindsight/eventstore"
 	"github.com/sight-platform/hindsight/eventstore/focusgroup"
+	"github.com/sight-platform/hindsight/internal/devdb"
 	"github.com/sight-platform/hindsight/projection"
 	"github.com/sight-platform/hindsight/vectorsearch"
 )
@@ -33,7 +35,24 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	os.Exit(onAServerOfItsOwn(m))
+}
+
+// onAServerOfItsOwn runs the tests past a database that others share: they make the extension, which changes what others make.
+func onAServerOfItsOwn(m *testing.M) int {
+	if os.Getenv("HINDSIGHT_DATABASE_URL") == "" {
+		return m.Run()
+	}
+	server, err := devdb.StartCluster(context.Background(), nil)
+	if err == nil {
+		defer func() { _ = server.Close() }()
+		err = errors.Join(os.Setenv("HINDSIGHT_DATABASE_URL", server.URL()), os.Setenv("HINDSIGHT_DATABASE_DIRECT_URL", server.URL()))
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return m.Run()
 }
 
 func indexAsChild(text string) error {
