@@ -185,6 +185,7 @@ func TestBadVectorsAreNotStored(t *testing.T) {
 			parked, err := runner.Parked(t.Context(), "search", 10)
 			require.NoError(t, err)
 			require.Len(t, parked, 1)
+			require.Contains(t, parked[0].Error, "its vector", "it says what is wrong")
 			answer, err := index.Search(t.Context(), vectorsearch.Query{Vector: []float32{3, 4, 0}})
 			require.NoError(t, err)
 			require.Len(t, answer.Hits, 3)

@@ -116,27 +116,30 @@ func (s *Star) compareValues(ctx context.Context, tx pgx.Tx, f Fact, events []ev
 		}
 	}
 	found.Total = int64(len(made.facts[f.Name]))
-	var batch pgx.Batch
 	for _, values := range made.facts[f.Name] {
-		args := make([]any, len(compared))
-		for i, column := range compared {
-			args[i] = values[column]
+		args := []any{pgx.QueryExecModeDescribeExec} // only the server knows the types, also behind a pooler
+		for _, column := range compared {
+			args = append(args, values[column])
 		}
-		batch.Queue(sql, args...).Query(func(rows pgx.Rows) error {
-			wrong, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (wrongValue, error) {
-				v := wrongValue{Position: values[0].(int64)}
-				return v, row.Scan(&v.Column, &v.Stored, &v.Made)
-			})
-			if len(wrong) > 0 {
-				found.Failing++
-			}
-			for _, v := range wrong {
-				found.Rows = append(found.Rows, v)
-			}
+		rows, err := tx.Query(ctx, sql, args...)
+		if err != nil {
 			return err
+		}
+		wrong, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (wrongValue, error) {
+			v := wrongValue{Position: values[0].(int64)}
+			return v, row.Scan(&v.Column, &v.Stored, &v.Made)
 		})
+		if err != nil {
+			return err
+		}
+		if len(wrong) > 0 {
+			found.Failing++
+		}
+		for _, v := range wrong {
+			found.Rows = append(found.Rows, v)
+		}
 	}
-	return tx.SendBatch(ctx, &batch).Close()
+	return nil
 }
 
 // valuesSQL compares a row with values; it takes those of the fact's columns with the numbers compared.

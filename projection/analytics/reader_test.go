@@ -187,8 +187,10 @@ func TestAReaderIsBoundedAndOnlyReads(t *testing.T) {
 	requireCode("57014", `SELECT pg_sleep(100)`)
 	requireCode("25006", `DELETE FROM dim_users_v1`)
 	require.Error(t, reader.Query(ctx, func(tx pgx.Tx, _ analytics.Fresh) error { // it asks nothing, and holds a connection
+		var session int32 // the server's: a pooler has numbers of its own
+		require.NoError(t, tx.QueryRow(ctx, `SELECT pg_backend_pid()`).Scan(&session))
 		require.Eventually(t, func() (gone bool) {
-			err := log.Pool.QueryRow(ctx, `SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1)`, tx.Conn().PgConn().PID()).Scan(&gone)
+			err := log.Pool.QueryRow(ctx, `SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1)`, session).Scan(&gone)
 			return err == nil && gone
 		}, 20*time.Second, 20*time.Millisecond)
 		_, err := tx.Exec(ctx, `SELECT`)
