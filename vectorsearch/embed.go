@@ -141,7 +141,7 @@ func (x *Index) embedCall(ctx context.Context, c call) error {
 		}
 		var limit *RateLimitError
 		var answer *VectorError
-		after := 200 * time.Millisecond << try
+		after := 200 * time.Millisecond << min(try, 8)
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()

@@ -3,6 +3,7 @@ package vectorsearch
 import (
 	"context"
 	"reflect"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/pgvector/pgvector-go"
@@ -16,7 +17,8 @@ const maxTextsAtOnce = 100
 func (x *Index) searchAtOnce(ctx context.Context, conn *pgx.Conn, q Query, vector *pgvector.HalfVector) (*Answer, error) {
 	w := x.lastWorld()
 	fetch := q.Offset + q.K
-	if w == nil || q.Ranking != ByMeaning || q.PerDiscussion > 0 || q.Context > 0 || fetch > maxTextsAtOnce {
+	lags := w != nil && slices.ContainsFunc(w.leaves, func(l leaf) bool { return l.last > w.upTo }) // of several shards: what is asked changes all the time
+	if w == nil || lags || q.Ranking != ByMeaning || q.PerDiscussion > 0 || q.Context > 0 || fetch > maxTextsAtOnce {
 		return nil, nil
 	}
 	st, choices := x.planned(q, w, vector, fetch)
