@@ -172,24 +172,32 @@ func (w *worker) retryKey(ctx context.Context, key string) (again bool, err erro
 		return false, err
 	}
 	args := []any{w.p.spec.Name, w.p.spec.Version, w.lease.Shard, key, next.Position}
+	more := false
 	done := func(tx pgx.Tx) error {
 		var n int
-		err := tx.QueryRow(ctx, w.sql["parked_done"], append(args, next.Skip != nil)...).Scan(&n)
+		err := tx.QueryRow(ctx, w.sql["parked_done"], append(args, next.Skip != nil)...).Scan(&n, &more)
 		if err == nil && n != 1 { // an earlier try, whose answer was lost, has done it
 			err = errLost
 		}
 		return err
 	}
 	if next.Skip != nil {
-		return true, w.transaction(ctx, w.stored, done)
+		err = w.transaction(ctx, w.stored, done)
+	} else {
+		var event eventstore.Recorded
+		if event, err = w.parkedRecorded(ctx, next); err == nil {
+			err = w.applyParked(ctx, event, done)
+		}
 	}
-	event, err := w.parkedRecorded(ctx, next)
 	if err == nil {
-		err = w.applyParked(ctx, event, done)
+		if !more {
+			delete(w.parked, key)
+		}
+		return more, nil
 	}
 	var poison *poisonError
 	if !errors.As(err, &poison) {
-		return err == nil, err
+		return false, err
 	}
 	if next.Attempts == 0 { // it waited behind others, and now fails by itself
 		w.config.Logger.WarnContext(ctx, "an event that waited behind a parked one fails, too", "projection", w.p.spec.Name, "key", key, "position", next.Position, "err", poison.err)

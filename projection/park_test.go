@@ -59,6 +59,44 @@ func TestAPoisonEventDelaysItsStreamAlone(t *testing.T) {
 	requireFold(t, log, "tally")
 }
 
+// Guarantee P5: nothing waits for ever behind a key that has nothing parked any more, even if the worker has not heard of it:
+// here the answer to the commit of its last parked event is lost.
+func TestNothingWaitsBehindAParkedEventThatIsDone(t *testing.T) {
+	t.Parallel()
+	world := newChaos(t, 1)
+	world.calm.Store(true)
+	for _, stop := range world.runners {
+		stop()
+	}
+	poison := &failing{text: "poison"}
+	p := &tally{fails: poison.check, after: func(_ context.Context, tx pgx.Tx, batch *projection.Batch) error {
+		if batch.Events[0].Data.(note).Text == "poison" {
+			world.cutter.arm(tx.Conn(), true)
+		}
+		return nil
+	}}
+	p.spec.Shards = 3
+	config := quick(p)
+	config.Lease = 20 * time.Second // whoever lost it would read from the database what is parked
+	runner, err := projection.New(world.cut, config)
+	require.NoError(t, err)
+	running(t, runner)
+	last := appendTo(t, world.log, "a-1", "poison")
+	waitFor(t, world.watch, "tally", last.Position())
+	nothingParked := func() bool {
+		parked, err := world.watch.Parked(t.Context(), "tally", 1)
+		return err == nil && len(parked) == 0
+	}
+	require.False(t, nothingParked())
+	poison.off.Store(true)
+	require.Eventually(t, nothingParked, 20*time.Second, 10*time.Millisecond)
+	require.EqualValues(t, 1, world.cutter.lost.Load())
+	last = appendTo(t, world.log, "a-1", "after", "and after")
+	waitFor(t, world.watch, "tally", last.Position())
+	require.Eventually(t, nothingParked, 20*time.Second, 10*time.Millisecond)
+	requireFold(t, world.log, "tally")
+}
+
 // Guarantee P5: after its retries an event stays parked until an operator says what to do.
 func TestParkedEventsAreSkippedOrRetriedByHand(t *testing.T) {
 	t.Parallel()

@@ -166,6 +166,9 @@ func mutants() []mutant {
 		{"P5 the next event of a parked key is due", "projection/sql/parked_done.sql", []swap{
 			{"SET retry_at = clock_timestamp()", "SET retry_at = NULL"},
 		}, projected, "TestWaitingEventsSurviveAPassingError"},
+		{"P5 what waits behind nothing is due", "projection/sql/park.sql", []swap{
+			{"THEN clock_timestamp() END", "THEN NULL END"},
+		}, projected, "TestNothingWaitsBehindAParkedEventThatIsDone"},
 		{"P6 no append is in flight when a projection goes inline", "projection/sql/inline_share.sql", []swap{
 			{"pg_advisory_xact_lock_shared('{{schema}}.projections'::regclass::oid::integer, 1)", "1"},
 		}, projected, "TestInlineTakesOverWhileOthersAppend"},

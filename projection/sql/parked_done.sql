@@ -9,8 +9,9 @@ WITH done AS (
        AND k.position = (SELECT min(n.position) FROM {{schema}}.projection_parked n
                           WHERE n.name = $1::text AND n.version = $2::integer AND n.shard = $3::integer AND n.key = $4::text
                             AND n.position > $5::bigint)
+    RETURNING 1
 ), skipped AS (
     INSERT INTO {{schema}}.projection_skipped (name, version, key, position, error, attempts, reason)
     SELECT name, version, key, position, error, attempts, skip FROM done WHERE $6::boolean
 )
-SELECT count(*) FROM done
+SELECT (SELECT count(*) FROM done), EXISTS (SELECT FROM next)
