@@ -161,6 +161,11 @@ func (s *Store) checkEvent(ctx context.Context, place place) error {
 	if err != nil {
 		return fmt.Errorf("checking the cursor: %w", err)
 	}
+	if id == uuid.Nil {
+		if id, err = s.archivedID(ctx, place); err != nil {
+			return fmt.Errorf("checking the cursor: %w", err)
+		}
+	}
 	if id != place.eventID {
 		return &RewoundError{Position: place.position, EventID: place.eventID, Last: Position(last)}
 	}

@@ -52,6 +52,8 @@ var (
 	ErrStreamNotFound = errors.New("the stream has no events")
 	// ErrCorrupt: stored events contradict the head row; see [CorruptError].
 	ErrCorrupt = errors.New("the log is corrupt")
+	// ErrArchived: the events are in a month that was archived, and cannot be read from there; see [ArchivedError].
+	ErrArchived = errors.New("the month is archived")
 	// ErrBadCursor: a [Cursor] that this library did not make.
 	ErrBadCursor = errors.New("malformed cursor")
 	// ErrLogRewound: the log no longer holds what a cursor has seen: it was restored from an older copy, or lost commits.

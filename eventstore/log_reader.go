@@ -1,8 +1,10 @@
 package eventstore
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -62,8 +64,9 @@ func scanSettled(row pgx.Row) (settlement, error) {
 // second sees the settled position in a setting of their common transaction.
 func (r *logReader) survey(ctx context.Context) (settlement, error) {
 	s := r.store
+	var changing error
 	for range 5 {
-		months, revision := s.months.get()
+		months, _, revision := s.months.get()
 		months = r.filter.months(months)
 		var batch pgx.Batch
 		batch.Queue(s.sql.settled, int64(r.cursor))
@@ -75,6 +78,13 @@ func (r *logReader) survey(ctx context.Context) (settlement, error) {
 			found, ranges, err = r.sendSurvey(ctx, db, &batch, months)
 			return found, err
 		})
+		if pg.Code(err) == pg.UndefinedTable && !s.inTx() && len(months) > 0 && changing == nil { // a month left since the list was read
+			changing = err
+			if err := s.months.load(ctx, s.db, s.sql.months); err != nil {
+				return found, err
+			}
+			continue
+		}
 		if err != nil {
 			return found, fmt.Errorf("settling the log: %w", err)
 		}
@@ -82,7 +92,11 @@ func (r *logReader) survey(ctx context.Context) (settlement, error) {
 			return found, &RewoundError{Position: r.cursor, Last: found.last}
 		}
 		if s.inTx() || found.months == revision {
-			r.segments = planSegments(ranges)
+			archived, err := s.archivedMonths(ctx)
+			if err != nil {
+				return found, err
+			}
+			r.segments = planSegments(append(ranges, r.archivedRanges(archived, found.settled)...))
 			return found, nil
 		}
 		// The list was older than the settled position: months may be missing from it.
@@ -174,8 +188,11 @@ func (r *logReader) window(ctx context.Context, limit int) ([]Recorded, error) {
 	if !r.filter.empty() {
 		upTo = min(upTo, r.cursor+r.store.filteredScan)
 	}
-	page, err := r.read(ctx, segment.months, upTo, limit)
+	page, err := r.read(ctx, segment, upTo, limit)
 	r.buffer = page
+	if pg.Code(err) == pg.UndefinedTable && !r.store.inTx() { // the month left since it was planned
+		return nil, r.planAgain(ctx)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("reading the log after position %d: %w", r.cursor, err)
 	}
@@ -190,7 +207,43 @@ func (r *logReader) window(ctx context.Context, limit int) ([]Recorded, error) {
 	return page, nil
 }
 
-func (r *logReader) read(ctx context.Context, months []time.Time, upTo Position, limit int) ([]Recorded, error) {
+// planAgain plans what is left of a plan whose months have changed.
+func (r *logReader) planAgain(ctx context.Context) error {
+	end := r.segments[len(r.segments)-1].upTo
+	if _, err := r.survey(ctx); err != nil {
+		return err
+	}
+	for i := range r.segments {
+		if r.segments[i].upTo >= end { // what came since is not of this reading
+			r.segments[i].upTo = end
+			r.segments = r.segments[:i+1]
+			break
+		}
+	}
+	return nil
+}
+
+func (r *logReader) read(ctx context.Context, segment segment, upTo Position, limit int) (page []Recorded, err error) {
+	if len(segment.months) > 0 {
+		if page, err = r.readOnline(ctx, segment.months, upTo, limit); err != nil {
+			return page, err
+		}
+	}
+	for _, month := range segment.archived {
+		events, err := r.readCold(ctx, month, upTo, limit)
+		if err != nil {
+			return nil, err
+		}
+		page = append(page, events...)
+	}
+	if len(segment.archived) > 0 {
+		slices.SortFunc(page, func(a, b Recorded) int { return cmp.Compare(a.Position, b.Position) })
+		page = page[:min(len(page), limit)]
+	}
+	return page, nil
+}
+
+func (r *logReader) readOnline(ctx context.Context, months []time.Time, upTo Position, limit int) ([]Recorded, error) {
 	perLeaf := `SELECT ` + eventColumns + ` FROM {{leaf}} WHERE position > $1::bigint AND position <= $2::bigint` + r.where
 	const tail = ` ORDER BY position LIMIT $3::bigint`
 	s := r.store
@@ -207,12 +260,14 @@ func (r *logReader) read(ctx context.Context, months []time.Time, upTo Position,
 type leafRange struct {
 	month       time.Time // zero: the parent
 	first, last Position
+	cold        *ArchivedMonth // its events are not in the database
 }
 
 // segment is a run of positions, up to upTo, that lie in the leaves of these months.
 type segment struct {
-	months []time.Time
-	upTo   Position
+	months   []time.Time
+	archived []ArchivedMonth
+	upTo     Position
 }
 
 // planSegments cuts the log where its set of leaves changes: neighbouring months overlap around midnight, and clocks
@@ -232,7 +287,11 @@ func planSegments(ranges []leafRange) (segments []segment) {
 			switch {
 			case r.last < start:
 			case r.first <= start:
-				next.months = append(next.months, r.month)
+				if r.cold != nil {
+					next.archived = append(next.archived, *r.cold)
+				} else {
+					next.months = append(next.months, r.month)
+				}
 				next.upTo = min(next.upTo, r.last)
 			default:
 				next.upTo = min(next.upTo, r.first-1)

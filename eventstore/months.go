@@ -26,20 +26,23 @@ func leafOf(month time.Time) string { return "events_" + month.Format("2006_01")
 type monthList struct {
 	mu       sync.RWMutex
 	revision int64
-	online   []time.Time // ascending; months whose leaf can be read
+	online   []time.Time     // ascending; months whose leaf can be read
+	archived []ArchivedMonth // ascending; months with events that left
 }
 
-func (l *monthList) get() (online []time.Time, revision int64) {
+func (l *monthList) get() (online []time.Time, archived []ArchivedMonth, revision int64) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	return l.online, l.revision
+	return l.online, l.archived, l.revision
 }
 
 // registeredMonth is a row of the month registry.
 type registeredMonth struct {
-	Month    time.Time
-	State    string
-	Revision int64
+	Month       time.Time
+	State       string
+	Revision    int64
+	First, Last Position // 0 before it is sealed, and where it is empty
+	Archive     string
 }
 
 // load reads the registry again. To be complete for positions up to a settled one it must run after that was read.
@@ -53,16 +56,20 @@ func (l *monthList) load(ctx context.Context, db pg.DB, sql string) error {
 		return fmt.Errorf("reading the months: %w", err)
 	}
 	var online []time.Time
+	var archived []ArchivedMonth
 	var revision int64
 	for _, m := range registry {
 		revision += m.Revision
-		if m.State != "detached" && m.State != "dropped" {
+		switch {
+		case m.State != "detached" && m.State != "dropped":
 			online = append(online, m.Month.UTC())
+		case m.First > 0:
+			archived = append(archived, ArchivedMonth{Month: m.Month.UTC(), First: m.First, Last: m.Last, Archive: m.Archive})
 		}
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.online, l.revision = online, revision
+	l.online, l.archived, l.revision = online, archived, revision
 	return nil
 }
 

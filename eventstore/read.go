@@ -18,9 +18,9 @@ import (
 )
 
 // Stream yields the events of a stream after a version (0: from the start), in version order, up to the head that stood
-// when the loop began. A stream without events yields nothing. It fetches Config.PageSize events at a time and holds no
-// connection while the loop's body runs. An error comes last and once; it matches [ErrInvalid], [ErrCorrupt], or what
-// [Codec.Decode] returns.
+// when the loop began. A stream without events yields nothing. Months that were archived are read through [Config.Cold]. It fetches Config.PageSize events at a time and holds no
+// connection while the loop's body runs. An error comes last and once; it matches [ErrInvalid], [ErrArchived],
+// [ErrCorrupt], or what [Codec.Decode] returns.
 func (s *Store) Stream(ctx context.Context, id StreamID, after Version) iter.Seq2[Recorded, error] {
 	return s.stream(ctx, id, after, func(head Version) versions { return versions{next: after + 1, last: head, step: 1} })
 }
@@ -47,9 +47,13 @@ func (s *Store) LastOccurred(ctx context.Context, id StreamID, by time.Time) (Ve
 		return 0, err
 	}
 	var last Version
-	err := s.db.QueryRow(ctx, s.sql.lastOccurred, string(id), by).Scan((*int64)(&last))
+	var archived bool
+	err := s.db.QueryRow(ctx, s.sql.lastOccurred, string(id), by).Scan((*int64)(&last), &archived)
 	if err != nil {
 		return 0, fmt.Errorf("looking for what had occurred in %s: %w", id, err)
+	}
+	if archived {
+		return s.lastOccurredInArchive(ctx, id, by)
 	}
 	return last, nil
 }
@@ -101,7 +105,7 @@ func (s *Store) stream(ctx context.Context, id StreamID, bound Version, ask func
 // openStream reads the head, and in the same round trip a first page from the month in which the stream is likely to lie.
 // The page holds what it holds: the caller asserts that nothing is missing.
 func (s *Store) openStream(ctx context.Context, id StreamID, ask func(head Version) versions) (Head, []Recorded, error) {
-	months, _ := s.months.get()
+	months, _, _ := s.months.get()
 	if s.inTx() || len(months) == 0 {
 		head, err := s.Head(ctx, id)
 		return head, nil, err
@@ -147,9 +151,9 @@ func likelyMonth(id StreamID, months []time.Time) time.Time {
 	return months[len(months)-1]
 }
 
-// streamPage reads one page into a buffer; a hole in it is ErrCorrupt, never a shorter stream.
+// streamPage reads one page into a buffer; a hole in it is ErrArchived or ErrCorrupt, never a shorter stream.
 func (s *Store) streamPage(ctx context.Context, buffer []Recorded, head Head, left versions) ([]Recorded, error) {
-	months, _ := s.months.get()
+	months, _, _ := s.months.get()
 	stale := len(months) == 0 || months[len(months)-1].Before(monthOf(head.LastRecordedAt))
 	missing := left.next
 	for range 2 {
@@ -163,6 +167,12 @@ func (s *Store) streamPage(ctx context.Context, buffer []Recorded, head Head, le
 			return nil, fmt.Errorf("reading %s: %w", head.StreamID, err)
 		}
 		if err == nil {
+			if missing = left.firstMissing(page, s.config.PageSize); missing == 0 {
+				return page, nil
+			}
+			if page, err = s.fillFromArchive(ctx, page, head, left); err != nil {
+				return nil, err
+			}
 			if missing = left.firstMissing(page, s.config.PageSize); missing == 0 {
 				return page, nil
 			}
@@ -194,7 +204,7 @@ func (s *Store) readStreamPage(ctx context.Context, buffer []Recorded, head Head
  ORDER BY `+order+` LIMIT $4::bigint`,
 			string(head.StreamID), int64(low), int64(high), s.config.PageSize, head.FirstRecordedAt, head.LastRecordedAt)
 	}
-	months, _ := s.months.get()
+	months, _, _ := s.months.get()
 	months = between(months, head.FirstRecordedAt, head.LastRecordedAt)
 	if len(months) == 0 {
 		return nil, nil

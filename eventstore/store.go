@@ -31,6 +31,9 @@ type Config struct {
 	PollInterval time.Duration
 	// PageSize is the number of events that readers fetch at a time. Defaults to 1,000.
 	PageSize int
+	// Cold reads the months that were archived, so that streams and the log go on into them. Defaults to none: what reaches
+	// such a month ends with [ErrArchived].
+	Cold Cold
 	// InTx joins the transaction of each append: see [InTx]. Defaults to none.
 	InTx InTx
 	// Clock replaces the database's clock for recorded_at. For tests: a log refuses it unless eventstoretest made it.

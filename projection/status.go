@@ -118,7 +118,7 @@ func (r *Runner) measureLag(ctx context.Context, s *Status, settled eventstore.P
 	if err := r.pool.QueryRow(ctx, r.sql["count_events"], position(s.Position), position(settled), countAtMost).Scan(&s.Lag); err != nil {
 		return fmt.Errorf("counting what %s has still to do: %w", s.Name, err)
 	}
-	if s.Lag == countAtMost {
+	if s.Lag >= countAtMost {
 		s.Lag = int64(settled - s.Position)
 	}
 	if s.Lag == 0 {

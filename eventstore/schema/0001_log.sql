@@ -79,16 +79,50 @@ CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON {{schema}}.events
 CREATE TRIGGER append_only_truncate BEFORE TRUNCATE ON {{schema}}.events
     FOR EACH STATEMENT EXECUTE FUNCTION {{schema}}.refuse_change();
 
--- ensure_month makes the partition of a month (any day of it) and its registry row; it returns whether it did.
--- ATTACH lets appenders go on, which PARTITION OF would not. lock_timeout: nobody waits for it longer than that.
+-- make_leaf makes the table of a month (any day of it), not yet a partition: for ensure_month, and for what was archived.
 -- Readers go to the leaf itself, so it gets the parent's readers.
-CREATE FUNCTION {{schema}}.ensure_month(p_month date) RETURNS boolean
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '2s' SET timezone = 'UTC' AS $$
+CREATE FUNCTION {{schema}}.make_leaf(p_month date) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
     v_from date := date_trunc('month', p_month::timestamp)::date;
     v_to   date := (date_trunc('month', p_month::timestamp) + interval '1 month')::date;
     v_leaf text := 'events_' || to_char(v_from, 'YYYY_MM');
     v_role text;
+BEGIN
+    EXECUTE format(
+        'CREATE TABLE {{schema}}.%1$I (LIKE {{schema}}.events INCLUDING ALL EXCLUDING INDEXES,'
+        ' CONSTRAINT %2$I UNIQUE (stream_id, version), CONSTRAINT %3$I UNIQUE (position), CONSTRAINT %4$I UNIQUE (event_id),'
+        ' CONSTRAINT %5$I CHECK (recorded_at >= %6$L AND recorded_at < %7$L))',
+        v_leaf, v_leaf || '_version_key', v_leaf || '_position_key', v_leaf || '_event_id_key', v_leaf || '_month_check',
+        v_from::timestamptz, v_to::timestamptz);
+    EXECUTE format('CREATE TRIGGER append_only_truncate BEFORE TRUNCATE ON {{schema}}.%I'
+        ' FOR EACH STATEMENT EXECUTE FUNCTION {{schema}}.refuse_change()', v_leaf);
+    FOR v_role IN
+        SELECT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END
+          FROM pg_class c, aclexplode(c.relacl) AS a
+         WHERE c.oid = '{{schema}}.events'::regclass AND a.privilege_type = 'SELECT' AND a.grantee <> c.relowner
+    LOOP
+        EXECUTE format('GRANT SELECT ON {{schema}}.%I TO %s', v_leaf, v_role);
+    END LOOP;
+END $$;
+REVOKE EXECUTE ON FUNCTION {{schema}}.make_leaf(date) FROM PUBLIC;
+
+-- attach_leaf makes a month's table a partition. ATTACH lets appenders go on, which PARTITION OF would not.
+CREATE FUNCTION {{schema}}.attach_leaf(p_month date) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
+BEGIN
+    EXECUTE format('ALTER TABLE {{schema}}.events ATTACH PARTITION {{schema}}.%I FOR VALUES FROM (%L) TO (%L)',
+        'events_' || to_char(p_month, 'YYYY_MM'), date_trunc('month', p_month::timestamp)::timestamptz,
+        (date_trunc('month', p_month::timestamp) + interval '1 month')::timestamptz);
+END $$;
+REVOKE EXECUTE ON FUNCTION {{schema}}.attach_leaf(date) FROM PUBLIC;
+
+-- ensure_month makes the partition of a month (any day of it) and its registry row; it returns whether it did.
+-- lock_timeout: nobody waits for it longer than that.
+CREATE FUNCTION {{schema}}.ensure_month(p_month date) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '2s' SET timezone = 'UTC' AS $$
+DECLARE
+    v_from date := date_trunc('month', p_month::timestamp)::date;
 BEGIN
     IF EXISTS (SELECT FROM {{schema}}.months WHERE month = v_from) THEN
         RETURN false;
@@ -102,26 +136,11 @@ BEGIN
     IF EXISTS (SELECT FROM {{schema}}.months WHERE month = v_from) THEN
         RETURN false;
     END IF;
-    IF to_regclass('{{schema}}.' || v_leaf) IS NOT NULL THEN -- made after this transaction's snapshot
+    IF to_regclass('{{schema}}.events_' || to_char(v_from, 'YYYY_MM')) IS NOT NULL THEN -- made after this transaction's snapshot
         RAISE EXCEPTION 'month % was made meanwhile', to_char(v_from, 'YYYY-MM') USING ERRCODE = 'serialization_failure';
     END IF;
-    EXECUTE format(
-        'CREATE TABLE {{schema}}.%1$I (LIKE {{schema}}.events INCLUDING ALL EXCLUDING INDEXES,'
-        ' CONSTRAINT %2$I UNIQUE (stream_id, version), CONSTRAINT %3$I UNIQUE (position), CONSTRAINT %4$I UNIQUE (event_id),'
-        ' CONSTRAINT %5$I CHECK (recorded_at >= %6$L AND recorded_at < %7$L))',
-        v_leaf, v_leaf || '_version_key', v_leaf || '_position_key', v_leaf || '_event_id_key', v_leaf || '_month_check',
-        v_from::timestamptz, v_to::timestamptz);
-    EXECUTE format('CREATE TRIGGER append_only_truncate BEFORE TRUNCATE ON {{schema}}.%I'
-        ' FOR EACH STATEMENT EXECUTE FUNCTION {{schema}}.refuse_change()', v_leaf);
-    EXECUTE format('ALTER TABLE {{schema}}.events ATTACH PARTITION {{schema}}.%I FOR VALUES FROM (%L) TO (%L)',
-        v_leaf, v_from::timestamptz, v_to::timestamptz);
-    FOR v_role IN
-        SELECT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END
-          FROM pg_class c, aclexplode(c.relacl) AS a
-         WHERE c.oid = '{{schema}}.events'::regclass AND a.privilege_type = 'SELECT' AND a.grantee <> c.relowner
-    LOOP
-        EXECUTE format('GRANT SELECT ON {{schema}}.%I TO %s', v_leaf, v_role);
-    END LOOP;
+    PERFORM {{schema}}.make_leaf(v_from);
+    PERFORM {{schema}}.attach_leaf(v_from);
     INSERT INTO {{schema}}.months (month) VALUES (v_from);
     RETURN true;
 END $$;

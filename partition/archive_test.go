@@ -1,0 +1,135 @@
+package partition_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/sight-platform/hindsight/eventstore"
+	"github.com/sight-platform/hindsight/partition"
+)
+
+// reading is everything that a log's readers give.
+type reading struct {
+	All      []stored
+	Filtered map[string][]stored
+	Streams  map[eventstore.StreamID][]stored
+	Backward map[eventstore.StreamID][]stored
+	Occurred map[eventstore.StreamID]eventstore.Version
+	Later    []stored // from a position in the middle
+}
+
+func readAll(t *testing.T, store *eventstore.Store, streams []eventstore.StreamID, middle eventstore.Position, filters []eventstore.Filter) reading {
+	t.Helper()
+	ctx := testContext(t)
+	r := reading{
+		All: collect(t, store.All(ctx, 0, eventstore.Filter{})), Later: collect(t, store.All(ctx, middle, eventstore.Filter{})),
+		Filtered: map[string][]stored{}, Streams: map[eventstore.StreamID][]stored{}, Backward: map[eventstore.StreamID][]stored{},
+		Occurred: map[eventstore.StreamID]eventstore.Version{},
+	}
+	for _, filter := range filters {
+		r.Filtered[fmt.Sprint(filter)] = collect(t, store.All(ctx, 0, filter))
+	}
+	for _, id := range streams {
+		r.Streams[id] = collect(t, store.Stream(ctx, id, 0))
+		r.Backward[id] = collect(t, store.Backward(ctx, id, 0))
+		half := r.Streams[id][len(r.Streams[id])/2].Occurred
+		var err error
+		r.Occurred[id], err = store.LastOccurred(ctx, id, half)
+		require.NoError(t, err)
+	}
+	return r
+}
+
+// someStreams are streams of each length and month.
+func someStreams(all []stored) (ids []eventstore.StreamID) {
+	seen := map[eventstore.StreamID]bool{}
+	random := rand.New(rand.NewPCG(1, 1))
+	for _, e := range all {
+		if !seen[e.Stream] && random.IntN(4) == 0 {
+			ids = append(ids, e.Stream)
+		}
+		seen[e.Stream] = true
+	}
+	return ids
+}
+
+// Guarantees M1 and M5: what is archived is read through, in order and to the byte, page by page; what cannot be read so stops with the month's
+// name; and what is restored reads as before.
+func TestAnArchivedMonthReadsAsBefore(t *testing.T) {
+	t.Parallel()
+	log := newLog(t, 4000)
+	ctx := testContext(t)
+	all := collect(t, log.All(ctx, 0, eventstore.Filter{}))
+	streams := someStreams(all)
+	require.Greater(t, len(streams), 20)
+	head, err := log.Head(ctx, all[0].Stream)
+	require.NoError(t, err)
+	filters := []eventstore.Filter{
+		{Types: []string{all[0].Type, all[len(all)/2].Type}},
+		{Categories: []string{"discussion"}},
+		{Project: head.Project, Recorded: eventstore.TimeRange{From: january.AddDate(0, 0, 10), Until: march.AddDate(0, 0, 3)}},
+		{Occurred: eventstore.TimeRange{From: february}},
+	}
+	middle := all[len(all)/3].Position
+	before := readAll(t, log.Store, streams, middle, filters)
+
+	blob := newDir(t)
+	months := newMonths(t, log, partition.Config{Archive: blob})
+	for _, month := range []time.Time{january, february} {
+		state, err := months.Archive(ctx, month)
+		require.NoError(t, err)
+		require.Equal(t, partition.Dropped, state)
+	}
+	require.Equal(t, "dropped", states(t, log)["2024-01"])
+
+	for _, pageSize := range []int{7, 1000} {
+		require.Equal(t, before, readAll(t, withCold(t, log, blob, pageSize), streams, middle, filters))
+	}
+
+	// A store that knows the months of before, and one that does not.
+	fresh, err := eventstore.New(log.Pool, eventstore.Config{Schema: log.Schema()})
+	require.NoError(t, err)
+	for _, store := range []*eventstore.Store{log.Store, fresh} {
+		var archived *eventstore.ArchivedError
+		for event, err := range store.All(ctx, 0, eventstore.Filter{}) {
+			require.ErrorAs(t, err, &archived, "event %d", event.Position)
+			require.Equal(t, january, archived.Month)
+		}
+		require.NotNil(t, archived)
+		for _, id := range streams {
+			want := before.Streams[id]
+			for _, err := range store.Stream(ctx, id, 0) {
+				if want[0].Recorded.Before(march) {
+					require.ErrorIs(t, err, eventstore.ErrArchived)
+					require.ErrorIs(t, func() error { _, err := store.LastOccurred(ctx, id, want[0].Occurred); return err }(), eventstore.ErrArchived)
+					break
+				}
+				require.NoError(t, err)
+			}
+		}
+		require.Equal(t, len(collect(t, store.All(ctx, 0, eventstore.Filter{Recorded: eventstore.TimeRange{From: march}}))),
+			len(collect(t, store.All(ctx, lastBefore(all, march), eventstore.Filter{}))))
+	}
+
+	require.NoError(t, months.Restore(ctx, february))
+	require.NoError(t, months.Restore(ctx, january))
+	require.Equal(t, before, readAll(t, log.Store, streams, middle, filters))
+	require.ErrorIs(t, months.Restore(ctx, january), partition.ErrNotYet)
+	state, err := months.Archive(ctx, january)
+	require.NoError(t, err)
+	require.Equal(t, partition.Dropped, state)
+	require.Equal(t, before, readAll(t, withCold(t, log, blob, 100), streams, middle, filters))
+}
+
+func lastBefore(all []stored, at time.Time) (last eventstore.Position) {
+	for _, e := range all {
+		if e.Recorded.Before(at) {
+			last = max(last, e.Position)
+		}
+	}
+	return last
+}

@@ -1,0 +1,122 @@
+package partition
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/sight-platform/hindsight/internal/pg"
+)
+
+// gate refuses while a reader that keeps a checkpoint is not past the month.
+func (k *keeper) gate(ctx context.Context, db pg.DB, m Month) error {
+	rows, err := db.Query(ctx, k.sql["waiting"], int64(m.Last))
+	if err != nil {
+		return err
+	}
+	behind, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Checkpoint])
+	if err != nil || len(behind) == 0 {
+		return err
+	}
+	return &NotYetError{Month: m.Month, State: m.State, Reason: fmt.Sprintf("it ends at position %d, and not past it are ", m.Last), Behind: behind}
+}
+
+// leave sends readers elsewhere, before the partition goes.
+func (k *keeper) leave(ctx context.Context, m Month) error {
+	if err := k.unchanged(ctx, k.conn, m); err != nil {
+		return err
+	}
+	return pg.InTx(ctx, k.conn, func(tx pgx.Tx) error {
+		if err := k.gate(ctx, tx, m); err != nil {
+			return err
+		}
+		return k.mark(ctx, tx, m, Detached)
+	})
+}
+
+// detach takes a month's table out of the partitioned one. CONCURRENTLY makes it in two transactions, with a wait between them
+// for those who still read it through the parent; an interruption leaves it half done, and FINALIZE ends that.
+func (k *keeper) detach(ctx context.Context, m Month) error {
+	leaf := k.quoted.SQL("{{schema}}." + m.leaf())
+	for try := 1; m.Attached; try++ {
+		how := "CONCURRENTLY"
+		if m.Leaving {
+			how = "FINALIZE"
+		}
+		_, err := k.conn.Exec(ctx, k.quoted.SQL(`ALTER TABLE {{schema}}.events DETACH PARTITION `)+leaf+" "+how)
+		if err != nil && pg.Code(err) != pg.LockNotAvailable && pg.Code(err) != pg.DeadlockDetected {
+			return fmt.Errorf("detaching %s: %w", m.leaf(), err)
+		}
+		if m, err = k.find(ctx, m.Month); err != nil {
+			return err
+		}
+		if m.Attached && try == lockTries {
+			return &NotYetError{Month: m.Month, State: m.State, Reason: "its table is in use through the parent, by a transaction that stays open"}
+		}
+		if m.Attached {
+			if err := sleep(ctx, 10*lockTimeout); err != nil {
+				return err
+			}
+		}
+	}
+	return k.patiently(ctx, "guarding "+m.leaf(), func() error {
+		_, err := k.conn.Exec(ctx, k.on(m, "guard"))
+		if pg.Code(err) == duplicateObject { // an earlier run has done it
+			return nil
+		}
+		return err
+	})
+}
+
+const duplicateObject = "42710"
+
+// drop removes a detached month's table, when what is in it is what was archived, and all are past it. The lock keeps writers
+// out, and lets those who still read the table go on, until the last moment.
+func (k *keeper) drop(ctx context.Context, m Month) error {
+	if wait := time.Until(m.ChangedAt.Add(k.config.Quarantine)); wait > 0 {
+		return &NotYetError{Month: m.Month, State: m.State, Reason: fmt.Sprintf("its quarantine goes on for %s", wait.Round(time.Second))}
+	}
+	if k.config.Archive == nil {
+		return fmt.Errorf("dropping month %s: %w", m, ErrNoArchive)
+	}
+	if _, err := readManifest(ctx, k.config.Archive, m.Month, m.Archive); err != nil {
+		return err
+	}
+	leaf := k.quoted.SQL("{{schema}}." + m.leaf())
+	return k.patiently(ctx, "dropping "+m.leaf(), func() error {
+		return pg.InTx(ctx, k.conn, func(tx pgx.Tx) error {
+			if m.Stands {
+				if _, err := tx.Exec(ctx, `LOCK TABLE `+leaf+` IN SHARE ROW EXCLUSIVE MODE`); err != nil {
+					return err
+				}
+				if err := k.unchanged(ctx, tx, m); err != nil {
+					return err
+				}
+			}
+			if err := k.gate(ctx, tx, m); err != nil {
+				return err
+			}
+			if err := k.mark(ctx, tx, m, Dropped); err != nil || !m.Stands {
+				return err
+			}
+			_, err := tx.Exec(ctx, `DROP TABLE `+leaf)
+			return err
+		})
+	})
+}
+
+// Release lets months go without waiting for a checkpoint that nobody will move on any more, for a reason that stays on record.
+// A projection that is run again under that name and version reads what has gone from the archive, through Config.Cold.
+func (m *Months) Release(ctx context.Context, name string, version int, reason string) error {
+	if reason == "" {
+		return errors.New("releasing a checkpoint needs a reason")
+	}
+	tag, err := m.pool.Exec(ctx, m.sql["release"], name, version, reason)
+	if err == nil && tag.RowsAffected() == 0 {
+		err = fmt.Errorf("there is no checkpoint of %s version %d", name, version)
+	}
+	return err
+}

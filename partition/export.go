@@ -1,0 +1,183 @@
+package partition
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/sight-platform/hindsight/eventstore"
+)
+
+// export writes the objects of a sealed month, the manifest last, and notes the manifest. It goes on after the parts that an
+// earlier run has finished.
+func (k *keeper) export(ctx context.Context, m Month) error {
+	if k.config.Archive == nil {
+		return fmt.Errorf("exporting month %s: %w", m, ErrNoArchive)
+	}
+	manifest, content, err := k.exported(ctx, m)
+	if err != nil {
+		return err
+	}
+	if manifest == nil {
+		if manifest, err = k.exportParts(ctx, m); err != nil {
+			return err
+		}
+		if content, err = json.MarshalIndent(manifest, "", "  "); err != nil {
+			return err
+		}
+		if err := putSame(ctx, k.config.Archive, manifestKey(m.Month), content); err != nil {
+			return fmt.Errorf("writing the manifest: %w", err)
+		}
+	}
+	tag, err := k.conn.Exec(ctx, k.sql["exported"], m.date(), archiveOf(describe(manifestKey(m.Month), content)))
+	if err == nil && tag.RowsAffected() == 0 {
+		err = errMoved
+	}
+	return err
+}
+
+// exported is the manifest that an earlier run has written and not noted.
+func (k *keeper) exported(ctx context.Context, m Month) (*Manifest, []byte, error) {
+	content, err := k.config.Archive.Get(ctx, manifestKey(m.Month))
+	if errors.Is(err, ErrNotFound) {
+		return nil, nil, nil
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("looking for a manifest: %w", err)
+	}
+	manifest, err := parseManifest(m.Month, manifestKey(m.Month), content)
+	if err != nil {
+		return nil, nil, err
+	}
+	if manifest.Digest != hex.EncodeToString(m.Digest) || manifest.Rows != m.Rows {
+		return nil, nil, &DamagedError{Month: m.Month, Key: manifestKey(m.Month), Problem: "describes other events: does another log write to this archive?"}
+	}
+	return manifest, content, nil
+}
+
+// exportParts writes the parts that are not there yet.
+func (k *keeper) exportParts(ctx context.Context, m Month) (*Manifest, error) {
+	manifest := &Manifest{
+		Format: format, Schema: k.schema, Month: m.String(), Rows: m.Rows, First: m.First, Last: m.Last, Digest: hex.EncodeToString(m.Digest),
+	}
+	err := k.conn.QueryRow(ctx, k.on(m, "facts")).Scan(&manifest.SchemaVersion, &manifest.Streams)
+	if err != nil {
+		return nil, err
+	}
+	if manifest.Parts, err = k.finishedParts(ctx, m); err != nil {
+		return nil, err
+	}
+	writer, err := newPartWriter()
+	if err != nil {
+		return nil, err
+	}
+	end := func() error {
+		part, err := k.putPart(ctx, m, writer, len(manifest.Parts))
+		manifest.Parts = append(manifest.Parts, part)
+		writer.reset()
+		k.config.Progress(Progress{Month: m.Month, Step: "export", Rows: manifest.rows(), Of: m.Rows})
+		return err
+	}
+	after := eventstore.Position(0)
+	if n := len(manifest.Parts); n > 0 {
+		after = manifest.Parts[n-1].Last
+	}
+	if err := k.eachRow(ctx, m, after, func(e *eventstore.Recorded) error {
+		if err := writer.add(e); err != nil || !writer.full() {
+			return err
+		}
+		return end()
+	}); err != nil {
+		return nil, fmt.Errorf("exporting month %s: %w", m, err)
+	}
+	if writer.index.Part.Rows > 0 {
+		if err := end(); err != nil {
+			return nil, fmt.Errorf("exporting month %s: %w", m, err)
+		}
+	}
+	if rows := manifest.rows(); rows != m.Rows {
+		return nil, &ChangedError{Month: m.Month, Where: "the table", Rows: rows, Sealed: m.Rows}
+	}
+	for i, part := range manifest.Parts {
+		if i == 0 {
+			manifest.FirstRecorded = part.FirstRecorded
+		}
+		manifest.FirstRecorded, manifest.LastRecorded = earlier(manifest.FirstRecorded, part.FirstRecorded), later(manifest.LastRecorded, part.LastRecorded)
+	}
+	return manifest, nil
+}
+
+func (m *Manifest) rows() (n int64) {
+	for _, part := range m.Parts {
+		n += part.Rows
+	}
+	return n
+}
+
+// finishedParts are those whose index is there.
+func (k *keeper) finishedParts(ctx context.Context, m Month) (parts []Part, err error) {
+	decoder, err := newDecoder()
+	if err != nil {
+		return nil, err
+	}
+	for {
+		key := folder(m.Month) + partName(len(parts), "index.zst")
+		content, err := k.config.Archive.Get(ctx, key)
+		if errors.Is(err, ErrNotFound) {
+			return parts, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("reading %s: %w", key, err)
+		}
+		x, err := decoder.index(content)
+		if err != nil {
+			return nil, &DamagedError{Month: m.Month, Key: key, Problem: "cannot be read", Err: err}
+		}
+		part := x.Part
+		part.Index = describe(key, content)
+		parts = append(parts, part)
+	}
+}
+
+// putPart writes the objects of a part. What a killed run left of a part without an index is of the same events, but another
+// release of a library may have encoded them otherwise: nothing refers to it, and it is replaced.
+func (k *keeper) putPart(ctx context.Context, m Month, w *partWriter, n int) (Part, error) {
+	contents, part, err := w.objects(m.Month, n)
+	if err != nil {
+		return part, err
+	}
+	for i, object := range []Object{part.Events, part.Parquet, part.Index} {
+		err := putSame(ctx, k.config.Archive, object.Key, contents[i])
+		if errors.Is(err, ErrExists) {
+			if err = k.config.Archive.Delete(ctx, object.Key); err == nil {
+				err = k.config.Archive.Put(ctx, object.Key, contents[i])
+			}
+		}
+		if err != nil {
+			return part, fmt.Errorf("writing %s: %w", object.Key, err)
+		}
+	}
+	return part, nil
+}
+
+// eachRow streams a month's events in position order; e is f's until it returns.
+func (k *keeper) eachRow(ctx context.Context, m Month, after eventstore.Position, f func(e *eventstore.Recorded) error) error {
+	rows, err := k.conn.Query(ctx, k.on(m, "rows"), int64(after))
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var e eventstore.Recorded
+		if err := rows.Scan((*int64)(&e.Position), &e.RecordedAt, (*string)(&e.StreamID), (*int64)(&e.Version), &e.ID, &e.Type, &e.SchemaVersion,
+			&e.OccurredAt, (*[]byte)(&e.JSON), (*[]byte)(&e.MetadataJSON)); err != nil {
+			return err
+		}
+		if err := f(&e); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}

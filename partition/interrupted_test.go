@@ -1,0 +1,212 @@
+package partition_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sight-platform/hindsight/eventstore"
+	"github.com/sight-platform/hindsight/eventstore/eventstoretest"
+	"github.com/sight-platform/hindsight/partition"
+)
+
+// scissors cut the connection at a statement: before it is sent, or when it is done and its answer has come.
+type scissors struct {
+	at    int64
+	after bool
+	count atomic.Int64
+}
+
+func (s *scissors) TraceQueryStart(ctx context.Context, conn *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
+	if s.count.Add(1) == s.at && !s.after {
+		_ = conn.PgConn().Conn().Close()
+	}
+	return ctx
+}
+
+func (s *scissors) TraceQueryEnd(_ context.Context, conn *pgx.Conn, _ pgx.TraceQueryEndData) {
+	if s.count.Load() == s.at && s.after {
+		_ = conn.PgConn().Conn().Close()
+	}
+}
+
+// breaking is a Blob whose nth call fails: a Put of it has written, or has not.
+type breaking struct {
+	partition.Blob
+	at    int64
+	after bool
+	count atomic.Int64
+}
+
+var errBroken = errors.New("the wire was cut")
+
+func (b *breaking) call(f func() error) error {
+	n := b.count.Add(1)
+	if n == b.at && !b.after {
+		return errBroken
+	}
+	if err := f(); err != nil {
+		return err
+	}
+	if n == b.at {
+		return errBroken
+	}
+	return nil
+}
+
+func (b *breaking) Put(ctx context.Context, key string, content []byte) error {
+	return b.call(func() error { return b.Blob.Put(ctx, key, content) })
+}
+
+func (b *breaking) Get(ctx context.Context, key string) (content []byte, err error) {
+	err = b.call(func() error { content, err = b.Blob.Get(ctx, key); return err })
+	return content, err
+}
+
+// Guarantee M4: whatever statement and whatever call of the archive a run is killed at, before it or after it, the next run goes
+// on, and nothing is lost or doubled: on the way out and on the way back.
+func TestARunThatIsKilledAnywhereGoesOn(t *testing.T) {
+	t.Parallel()
+	for _, verb := range []string{"archive", "restore"} {
+		for _, where := range []string{"statement", "archive"} {
+			for _, after := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s, %s, after %t", verb, where, after), func(t *testing.T) {
+					t.Parallel()
+					kills := 0
+					for world := newWorld(t); world.killedAt(verb, where, after, int64(kills+1)); kills++ {
+					}
+					t.Logf("%d kills", kills)
+					require.GreaterOrEqual(t, kills, 4)
+				})
+			}
+		}
+	}
+}
+
+// world is a log whose January is killed again and again.
+type world struct {
+	*testing.T
+	log    *eventstoretest.Log
+	blob   *partition.Dir
+	months *partition.Months
+	cold   *eventstore.Store
+	events []stored
+}
+
+func newWorld(t *testing.T) *world {
+	w := &world{T: t, log: newLog(t, 200), blob: newDir(t)}
+	w.months = newMonths(t, w.log, partition.Config{Archive: w.blob})
+	w.cold = withCold(t, w.log, w.blob, 100)
+	w.events = collect(t, w.log.All(t.Context(), 0, eventstore.Filter{}))
+	return w
+}
+
+// killedAt kills one run and has the next one end it; false: the run ended before.
+func (w *world) killedAt(verb, where string, after bool, n int64) bool {
+	ctx := testContext(w)
+	require.NoError(w, finish(ctx, w.months, map[string]string{"archive": "restore", "restore": "archive"}[verb]))
+	if verb == "archive" {
+		forget(w, w.log, w.blob)
+	}
+	cut, archive := &scissors{after: after}, &breaking{Blob: w.blob, after: after}
+	if where == "statement" {
+		cut.at = n
+	} else {
+		archive.at = n
+	}
+	err := run(ctx, cutStore(w, w.log, cut), verb, archive)
+	label := fmt.Sprintf("%s cut at %s %d, after %t: %v", verb, where, n, after, err)
+	require.Equal(w, w.events, collect(w, w.cold.All(ctx, 0, eventstore.Filter{})), label)
+	require.NoError(w, finish(ctx, w.months, verb), label)
+	require.Equal(w, w.events, collect(w, w.cold.All(ctx, 0, eventstore.Filter{})), label)
+	return cut.count.Load() >= n && where == "statement" || archive.count.Load() >= n && where == "archive"
+}
+
+// forget makes January a month that was never archived, so that the next round goes all the way.
+func forget(t testing.TB, log *eventstoretest.Log, blob partition.Blob) {
+	t.Helper()
+	keys, err := blob.List(t.Context(), "year=2024/month=01/")
+	require.NoError(t, err)
+	for _, key := range keys {
+		require.NoError(t, blob.Delete(t.Context(), key))
+	}
+	exec(t, log, `UPDATE `+log.Schema()+`.months SET state = 'open', archive = NULL, revision = revision + 1 WHERE month = '2024-01-01'`)
+}
+
+// cutStore is the log by a pool whose connections are cut.
+func cutStore(t testing.TB, log *eventstoretest.Log, cut *scissors) *eventstore.Store {
+	t.Helper()
+	config := log.Pool.Config().Copy()
+	config.ConnConfig.Tracer = cut
+	pool, err := pgxpool.NewWithConfig(t.Context(), config)
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
+	store, err := eventstore.New(pool, eventstore.Config{Schema: log.Schema()})
+	require.NoError(t, err)
+	return store
+}
+
+func run(ctx context.Context, store *eventstore.Store, verb string, blob partition.Blob) error {
+	months, err := partition.New(store, partition.Config{Archive: blob, Quarantine: time.Nanosecond, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return err
+	}
+	return finish(ctx, months, verb)
+}
+
+// finish brings January where the verb leads, if it is not there; the connection of the run before may still hold the lock.
+func finish(ctx context.Context, months *partition.Months, verb string) (err error) {
+	for range 100 {
+		if verb == "archive" {
+			_, err = months.Archive(ctx, january)
+		} else {
+			err = months.Restore(ctx, january)
+			var notYet *partition.NotYetError
+			if errors.As(err, &notYet) && notYet.State != partition.Detached { // it is in the database
+				err = nil
+			}
+		}
+		if !errors.Is(err, partition.ErrBusy) {
+			return err
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return err
+}
+
+// Guarantee M4: a DETACH CONCURRENTLY that was left half done is ended by the next run; meanwhile the log can be read and appended to.
+func TestAHalfFinishedDetachIsEnded(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ctx := testContext(t)
+	_, err := w.months.Maintain(ctx) // seals: Online months stay
+	require.NoError(t, err)
+	reader, err := w.log.Pool.Begin(ctx) // of the parent: DETACH waits for it between its two transactions
+	require.NoError(t, err)
+	_, err = reader.Exec(ctx, `SELECT count(*) FROM `+w.log.Schema()+`.events`)
+	require.NoError(t, err)
+	killed, kill := context.WithTimeout(ctx, 2*time.Second)
+	defer kill()
+	_, err = w.months.Archive(killed, january)
+	require.Error(t, err)
+	var pending bool
+	require.NoError(t, w.log.Pool.QueryRow(ctx, `SELECT inhdetachpending FROM pg_inherits WHERE inhrelid = $1::regclass`, w.log.Schema()+".events_2024_01").Scan(&pending))
+	require.True(t, pending)
+	require.Equal(t, "detached", states(t, w.log)["2024-01"])
+	require.Equal(t, w.events, collect(t, w.cold.All(ctx, 0, eventstore.Filter{})))
+	_, err = w.log.Append(ctx, eventstore.NewStreamID("discussion"), eventstore.NoStream, eventstore.Raw{Type: "said", SchemaVersion: 1, JSON: []byte(`{}`)})
+	require.NoError(t, err)
+
+	require.NoError(t, reader.Commit(ctx))
+	require.NoError(t, finish(ctx, w.months, "archive"))
+	require.Equal(t, "dropped", states(t, w.log)["2024-01"])
+	require.Equal(t, w.events, collect(t, w.cold.All(ctx, 0, eventstore.Filter{}))[:len(w.events)])
+}

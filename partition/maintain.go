@@ -1,0 +1,178 @@
+package partition
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/sight-platform/hindsight/internal/pg"
+)
+
+// Done is what a run of [Months.Maintain] has done.
+type Done struct {
+	Passed  bool // another process was at work, and this one left it to it
+	Moved   []Move
+	Waiting []NotYetError // months that could not go on yet, and why
+}
+
+// Move is a month's way in a run.
+type Move struct {
+	Month    time.Time
+	From, To State
+}
+
+// Run maintains the months until ctx ends, which is then its error, at once and then every Config.Interval. What goes wrong is
+// logged, and tried again the next time. Any number of processes may run it: one works, the others pass.
+func (m *Months) Run(ctx context.Context) error {
+	for {
+		done, err := m.Maintain(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil:
+			m.config.Logger.ErrorContext(ctx, "looking after the months", "err", err)
+		case len(done.Moved) > 0:
+			m.config.Logger.InfoContext(ctx, "months went on", "moved", done.Moved)
+		}
+		if err := sleep(ctx, m.config.Interval); err != nil {
+			return err
+		}
+	}
+}
+
+// Maintain makes the months ahead, seals those that are over, archives those that are older than Config.Online, and drops those
+// whose quarantine is over; it ends what was interrupted. A month that fails does not hold up the others; its error is among those
+// returned.
+func (m *Months) Maintain(ctx context.Context) (done Done, err error) {
+	err = m.alone(ctx, func(k *keeper) error {
+		failed := k.makeAhead(ctx)
+		months, err := k.list(ctx)
+		if err != nil {
+			return errors.Join(failed, err)
+		}
+		past := 0
+		for _, month := range months {
+			if month.Over {
+				past++
+			}
+		}
+		for _, month := range months {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			goal := Sealed
+			if past--; past >= m.config.Online && m.config.Archive != nil && month.State != Restored || month.State == Detached {
+				goal = Dropped
+			}
+			if !month.Over {
+				goal = Open
+			}
+			moved, err := k.advance(ctx, month, goal)
+			if moved != month.State {
+				done.Moved = append(done.Moved, Move{month.Month, month.State, moved})
+			}
+			var notYet *NotYetError
+			if errors.As(err, &notYet) {
+				done.Waiting = append(done.Waiting, *notYet)
+			} else if err != nil {
+				failed = errors.Join(failed, err)
+			}
+		}
+		return failed
+	})
+	if errors.Is(err, ErrBusy) {
+		return Done{Passed: true}, nil
+	}
+	return done, err
+}
+
+// Archive takes a month that is over out of the database, as far as it goes now: sealed, exported, verified, detached, and, when its
+// quarantine is over, dropped. It can be repeated, and goes on where it was, after a kill too. An error that matches [ErrNotYet]
+// says what it waits for; others match [ErrBusy], [ErrNoMonth], [ErrNoArchive], [ErrDamaged] or [ErrChanged].
+func (m *Months) Archive(ctx context.Context, month time.Time) (State, error) {
+	var state State
+	err := m.alone(ctx, func(k *keeper) error {
+		found, err := k.find(ctx, month)
+		if err != nil {
+			return err
+		}
+		state, err = k.advance(ctx, found, Dropped)
+		return err
+	})
+	return state, err
+}
+
+// steps lead from each state to the next.
+func (k *keeper) steps(state State) (step func(context.Context, Month) error, next State) {
+	switch state {
+	case Open:
+		return k.beginSeal, Sealing
+	case Sealing:
+		return k.finishSeal, Sealed
+	case Sealed:
+		return k.export, Exported
+	case Exported, Restored:
+		return k.verify, Verified
+	case Verified:
+		return k.leave, Detached
+	case Detached:
+		return k.leaveAndDrop, Dropped
+	}
+	return nil, state
+}
+
+// leaveAndDrop ends a detachment, which a kill may have left half done, and drops what has stood its quarantine.
+func (k *keeper) leaveAndDrop(ctx context.Context, m Month) error {
+	if m.Stands {
+		if err := k.detach(ctx, m); err != nil {
+			return err
+		}
+	}
+	return k.drop(ctx, m)
+}
+
+// order of the states, for goals.
+func (s State) order() int {
+	for i, state := range []State{Open, Sealing, Sealed, Exported, Verified, Restored, Detached, Dropped} {
+		if s == state {
+			return i
+		}
+	}
+	return -1
+}
+
+// advance takes a month towards a state, and returns the one it has reached.
+func (k *keeper) advance(ctx context.Context, m Month, goal State) (State, error) {
+	for m.State.order() < goal.order() {
+		step, _ := k.steps(m.State)
+		if step == nil {
+			return m.State, fmt.Errorf("month %s is %s, which this program does not know", m, m.State)
+		}
+		if err := step(ctx, m); err != nil {
+			return m.State, err
+		}
+		before := m.State
+		var err error
+		if m, err = k.find(ctx, m.Month); err != nil {
+			return before, err
+		}
+		k.config.Logger.InfoContext(ctx, "a month goes on", "month", m.String(), "from", before, "to", m.State)
+	}
+	return m.State, nil
+}
+
+// makeAhead makes the current month and those that come, and stores the settled position for those who cannot see it.
+func (k *keeper) makeAhead(ctx context.Context) error {
+	for n := range k.config.Ahead + 1 {
+		err := k.patiently(ctx, "making a month", func() error {
+			_, err := k.conn.Exec(ctx, k.quoted.SQL(`SELECT {{schema}}.ensure_month((date_trunc('month', clock_timestamp() AT TIME ZONE 'UTC') + $1::integer * interval '1 month')::date)`), n)
+			return err
+		})
+		if err != nil && pg.Code(err) != pg.SerializationFailure { // made meanwhile
+			return fmt.Errorf("making months ahead: %w", err)
+		}
+	}
+	_, err := k.conn.Exec(ctx, k.quoted.SQL(`SELECT {{schema}}.settle()`))
+	return err
+}

@@ -1,0 +1,207 @@
+package partition
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/klauspost/compress/zstd"
+	"github.com/parquet-go/parquet-go"
+
+	"github.com/sight-platform/hindsight/eventstore"
+)
+
+const (
+	// A part is what is held in memory at once, and what a reader of the archive fetches.
+	partRows  = 100_000
+	partBytes = 64 << 20 // of NDJSON, before compression
+	// A frame can be read by itself.
+	frameRows  = 1000
+	frameBytes = 1 << 20
+	// A row group of Parquet.
+	groupRows = 20_000
+)
+
+// index says where in a part the events are. It also describes the part's objects, so that an export that was killed finds out
+// what it has done.
+type index struct {
+	Part   Part                          `json:"part"` // without Index
+	Frames []frame                       `json:"frames"`
+	Of     map[eventstore.StreamID][]int `json:"streams"` // the frames that hold each stream, ascending
+}
+
+// frame is a zstd frame of some lines.
+type frame struct {
+	Offset int64               `json:"offset"`
+	Bytes  int64               `json:"bytes"`
+	First  eventstore.Position `json:"first"`
+	Last   eventstore.Position `json:"last"`
+}
+
+// parquetRow has Parquet's own types, for tools that know nothing of us. Body and metadata are JSON in text.
+type parquetRow struct {
+	Position      int64     `parquet:"position,delta"`
+	RecordedAt    int64     `parquet:"recorded_at,timestamp(microsecond),delta"`
+	StreamID      string    `parquet:"stream_id,dict"`
+	Version       int64     `parquet:"version,delta"`
+	EventID       uuid.UUID `parquet:"event_id,uuid"`
+	EventType     string    `parquet:"event_type,dict"`
+	SchemaVersion int32     `parquet:"schema_version"`
+	OccurredAt    int64     `parquet:"occurred_at,timestamp(microsecond),delta"`
+	EventData     string    `parquet:"event_data"`
+	Metadata      string    `parquet:"metadata,dict"`
+}
+
+// partWriter collects a part's events.
+type partWriter struct {
+	index   index
+	lines   []byte // of the frame that is being filled
+	first   eventstore.Position
+	inFrame int
+	raw     int64
+	events  []byte // finished frames
+	zstd    *zstd.Encoder
+	parquet *parquet.GenericWriter[parquetRow]
+	columns bytes.Buffer
+	rows    []parquetRow
+}
+
+func newPartWriter() (*partWriter, error) {
+	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		return nil, err
+	}
+	w := &partWriter{zstd: encoder}
+	w.parquet = parquet.NewGenericWriter[parquetRow](&w.columns, parquet.Compression(&parquet.Zstd), parquet.MaxRowsPerRowGroup(groupRows),
+		parquet.CreatedBy("hindsight", "1", ""))
+	w.reset()
+	return w, nil
+}
+
+func (w *partWriter) reset() {
+	w.index = index{Of: map[eventstore.StreamID][]int{}}
+	w.lines, w.events, w.inFrame, w.raw = w.lines[:0], nil, 0, 0
+	w.columns = bytes.Buffer{}
+	w.parquet.Reset(&w.columns)
+}
+
+func (w *partWriter) full() bool { return w.index.Part.Rows >= partRows || w.raw >= partBytes }
+
+func (w *partWriter) add(e *eventstore.Recorded) error {
+	part := &w.index.Part
+	if part.Rows == 0 {
+		part.First, part.FirstRecorded, part.LastRecorded = e.Position, e.RecordedAt, e.RecordedAt
+	}
+	if w.inFrame == 0 {
+		w.first = e.Position
+	}
+	part.Last = e.Position
+	part.FirstRecorded, part.LastRecorded = earlier(part.FirstRecorded, e.RecordedAt), later(part.LastRecorded, e.RecordedAt)
+	part.Rows++
+	w.inFrame++
+	before := len(w.lines)
+	w.lines = appendLine(w.lines, e)
+	w.raw += int64(len(w.lines) - before)
+	frames := w.index.Of[e.StreamID]
+	if n := len(w.index.Frames); len(frames) == 0 || frames[len(frames)-1] != n {
+		w.index.Of[e.StreamID] = append(frames, n)
+	}
+	w.rows = append(w.rows, parquetRow{
+		Position: int64(e.Position), RecordedAt: e.RecordedAt.UnixMicro(), StreamID: string(e.StreamID), Version: int64(e.Version),
+		EventID: e.ID, EventType: e.Type, SchemaVersion: int32(e.SchemaVersion), OccurredAt: e.OccurredAt.UnixMicro(),
+		EventData: string(e.JSON), Metadata: string(e.MetadataJSON),
+	})
+	if w.inFrame >= frameRows || len(w.lines) >= frameBytes {
+		return w.endFrame(e.Position)
+	}
+	return nil
+}
+
+func (w *partWriter) endFrame(last eventstore.Position) error {
+	if w.inFrame == 0 {
+		return nil
+	}
+	offset := int64(len(w.events))
+	w.events = w.zstd.EncodeAll(w.lines, w.events)
+	w.index.Frames = append(w.index.Frames, frame{Offset: offset, Bytes: int64(len(w.events)) - offset, First: w.first, Last: last})
+	_, err := w.parquet.Write(w.rows)
+	w.lines, w.inFrame, w.rows = w.lines[:0], 0, w.rows[:0]
+	return err
+}
+
+// objects ends the part. The index is written last: where it is, the others are.
+func (w *partWriter) objects(month time.Time, n int) (contents [3][]byte, part Part, err error) {
+	if err = w.endFrame(w.index.Part.Last); err != nil {
+		return contents, part, err
+	}
+	if err = w.parquet.Close(); err != nil {
+		return contents, part, err
+	}
+	key := func(kind string) string { return folder(month) + partName(n, kind) }
+	contents[0], contents[1] = w.events, w.columns.Bytes()
+	w.index.Part.Events = describe(key("ndjson.zst"), contents[0])
+	w.index.Part.Parquet = describe(key("parquet"), contents[1])
+	text, err := json.Marshal(w.index)
+	if err != nil {
+		return contents, part, err
+	}
+	contents[2] = w.zstd.EncodeAll(text, nil)
+	part = w.index.Part
+	part.Index = describe(key("index.zst"), contents[2])
+	return contents, part, nil
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
+// decoder reads what partWriter wrote.
+type decoder struct{ zstd *zstd.Decoder }
+
+func newDecoder() (decoder, error) {
+	// A damaged frame must not ask for all memory there is: a frame is at most one event above frameBytes, escaped.
+	d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecoderMaxMemory(1<<30))
+	return decoder{d}, err
+}
+
+func (d decoder) index(content []byte) (*index, error) {
+	text, err := d.zstd.DecodeAll(content, nil)
+	if err != nil {
+		return nil, err
+	}
+	var x index
+	return &x, json.Unmarshal(text, &x)
+}
+
+// frame reads the events of one frame of a part's object.
+func (d decoder) frame(content []byte) (events []eventstore.Recorded, err error) {
+	text, err := d.zstd.DecodeAll(content, nil)
+	if err != nil {
+		return nil, err
+	}
+	events = make([]eventstore.Recorded, 0, frameRows)
+	for len(text) > 0 {
+		data, rest, whole := bytes.Cut(text, []byte("\n"))
+		if !whole {
+			return nil, fmt.Errorf("its last line has no end")
+		}
+		events = append(events, eventstore.Recorded{})
+		if err := parseLine(data, &events[len(events)-1]); err != nil {
+			return nil, err
+		}
+		text = rest
+	}
+	return events, nil
+}

@@ -1,0 +1,206 @@
+package partition_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/parquet-go/parquet-go"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sight-platform/hindsight/eventstore"
+	"github.com/sight-platform/hindsight/partition"
+)
+
+func TestReport(t *testing.T) {
+	t.Parallel()
+	log := newLog(t, 1000)
+	ctx := testContext(t)
+	months := newMonths(t, log, partition.Config{Archive: newDir(t), Online: 2})
+	_, err := months.Maintain(ctx)
+	require.NoError(t, err)
+
+	report, err := months.Report(ctx)
+	require.NoError(t, err)
+	byMonth := map[string]partition.MonthReport{}
+	for _, month := range report.Months {
+		byMonth[month.Month.Format("2006-01")] = month
+	}
+	require.Equal(t, partition.Dropped, byMonth["2024-01"].State)
+	require.Positive(t, byMonth["2024-01"].Rows)
+	require.Zero(t, byMonth["2024-01"].Bytes)
+	require.Positive(t, byMonth["2024-01"].Sealed)
+	require.NotEmpty(t, byMonth["2024-01"].Archive)
+	require.Greater(t, byMonth["2024-01"].PerEvent, 100.0)
+	require.True(t, byMonth["2024-01"].Over)
+
+	require.Positive(t, report.Bytes)
+}
+
+func TestTheForecastIsAStraightLine(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		bytes              []int64
+		growth, next, year int64
+	}{
+		{nil, 0, 0, 0},
+		{[]int64{100}, 0, 100, 1200},
+		{[]int64{100, 200}, 100, 300, 12*300 + 66*100},
+		{[]int64{5000, 100, 200, 300, 400, 500, 600}, 100, 700, 12*700 + 66*100},
+		{[]int64{300, 200, 100}, -100, 0, 0},
+	} {
+		growth, next, year := partition.Forecast(c.bytes)
+		require.Equal(t, []int64{c.growth, c.next, c.year}, []int64{growth, next, year}, "%v", c.bytes)
+	}
+}
+
+// The Doctor of a healthy log finds nothing; what is wrong it names, with the month.
+func TestDoctor(t *testing.T) {
+	t.Parallel()
+	log := newLog(t, 200)
+	ctx := testContext(t)
+	months := newMonths(t, log, partition.Config{Archive: newDir(t)})
+	finds := func() string {
+		found, err := months.Doctor(ctx)
+		require.NoError(t, err)
+		texts := make([]string, len(found))
+		for i, finding := range found {
+			texts[i] = finding.Text
+		}
+		return strings.Join(texts, "\n")
+	}
+	require.Contains(t, finds(), "month 2024-01 is open: it ended more than a day ago")
+	_, err := months.Maintain(ctx)
+	require.NoError(t, err)
+	require.Empty(t, finds())
+
+	in := log.Schema()
+	exec(t, log, `INSERT INTO `+in+`.checkpoints (name, version, shard, position, updated_at) VALUES ('given up', 2, 0, 5, now() - interval '3 days')`)
+	require.Contains(t, finds(), "checkpoint given up version 2 stands at position 5")
+	require.NoError(t, months.Release(ctx, "given up", 2, "nobody reads it"))
+	require.Empty(t, finds())
+	exec(t, log, `UPDATE `+in+`.months SET state = 'verified', changed_at = now() - interval '3 days' WHERE month = '2024-01-01'`)
+	require.Contains(t, finds(), "month 2024-01 is verified: since")
+	exec(t, log, `UPDATE `+in+`.months SET state = 'dropped' WHERE month = '2024-01-01'`)
+	require.Contains(t, finds(), "month 2024-01 is dropped: but there is a table")
+	exec(t, log, `ALTER TABLE `+in+`.events DETACH PARTITION `+in+`.events_2024_02`)
+	require.Contains(t, finds(), "month 2024-02 is sealed: but its table is no partition")
+	exec(t, log, `DROP TABLE `+in+`.events_2024_02`)
+	require.Contains(t, finds(), "is gone")
+}
+
+// The Parquet beside the events holds the same, in types of its own; the manifest describes it.
+func TestParquetHoldsTheSame(t *testing.T) {
+	t.Parallel()
+	log := newLog(t, 1000)
+	ctx := testContext(t)
+	all := collect(t, log.All(ctx, 0, eventstore.Filter{Recorded: eventstore.TimeRange{Until: february}}))
+	blob := newDir(t)
+	_, err := newMonths(t, log, partition.Config{Archive: blob}).Archive(ctx, january)
+	require.NoError(t, err)
+	content, err := blob.Get(ctx, "year=2024/month=01/part-00000.parquet")
+	require.NoError(t, err)
+	type row struct {
+		Position      int64     `parquet:"position"`
+		RecordedAt    time.Time `parquet:"recorded_at,timestamp(microsecond)"`
+		StreamID      string    `parquet:"stream_id"`
+		Version       int64     `parquet:"version"`
+		EventID       [16]byte  `parquet:"event_id,uuid"`
+		EventType     string    `parquet:"event_type"`
+		SchemaVersion int32     `parquet:"schema_version"`
+		OccurredAt    time.Time `parquet:"occurred_at,timestamp(microsecond)"`
+		EventData     string    `parquet:"event_data"`
+		Metadata      string    `parquet:"metadata"`
+	}
+	rows, err := parquet.Read[row](bytes.NewReader(content), int64(len(content)))
+	require.NoError(t, err)
+	require.Len(t, rows, len(all))
+	for i, r := range rows {
+		require.Equal(t, all[i], stored{
+			eventstore.Position(r.Position), eventstore.StreamID(r.StreamID), eventstore.Version(r.Version), hexID(r.EventID), r.EventType,
+			int(r.SchemaVersion), r.RecordedAt.UTC(), r.OccurredAt.UTC(), r.EventData, r.Metadata,
+		})
+	}
+	text, err := blob.Get(ctx, "year=2024/month=01/manifest.json")
+	require.NoError(t, err)
+	var manifest partition.Manifest
+	require.NoError(t, json.Unmarshal(text, &manifest))
+	require.Equal(t, int64(len(all)), manifest.Rows)
+	require.Equal(t, all[0].Position, manifest.First)
+	require.Equal(t, all[len(all)-1].Position, manifest.Last)
+	require.Equal(t, log.Schema(), manifest.Schema)
+	streams := map[eventstore.StreamID]bool{}
+	for _, e := range all {
+		streams[e.Stream] = true
+	}
+	require.EqualValues(t, len(streams), manifest.Streams)
+}
+
+func hexID(id [16]byte) string {
+	s := hex.EncodeToString(id[:])
+	return s[:8] + "-" + s[8:12] + "-" + s[12:16] + "-" + s[16:20] + "-" + s[20:]
+}
+
+// counted is a Blob that notes what is fetched.
+type counted struct {
+	partition.Blob
+	keys []string
+}
+
+func (c *counted) Get(ctx context.Context, key string) ([]byte, error) {
+	c.keys = append(c.keys, key)
+	return c.Blob.Get(ctx, key)
+}
+
+// The cache keeps to its size, serves what it holds without the archive, and notices what was spoilt on its disk.
+func TestColdFetchesWhatItNeeds(t *testing.T) {
+	t.Parallel()
+	log := newLog(t, 1000)
+	ctx := testContext(t)
+	all := collect(t, log.All(ctx, 0, eventstore.Filter{}))
+	blob := &counted{Blob: newDir(t)}
+	months := newMonths(t, log, partition.Config{Archive: blob})
+	for _, month := range []time.Time{january, february} {
+		_, err := months.Archive(ctx, month)
+		require.NoError(t, err)
+	}
+	dir := t.TempDir()
+	open := func() *eventstore.Store {
+		cold, err := partition.NewCold(blob, dir, 1<<20)
+		require.NoError(t, err)
+		store, err := eventstore.New(log.Pool, eventstore.Config{Schema: log.Schema(), Cold: cold})
+		require.NoError(t, err)
+		return store
+	}
+	id := streamWithin(t, all, february, march)
+	want := collect(t, open().Stream(ctx, id, 0))
+	require.NotEmpty(t, want)
+	blob.keys = nil
+	store := open()
+	require.Equal(t, want, collect(t, store.Stream(ctx, id, 0)))
+	require.Equal(t, want, collect(t, store.Stream(ctx, id, 0)))
+	require.Equal(t, []string{"year=2024/month=02/manifest.json"}, blob.keys, "the rest is in the directory")
+}
+
+// streamWithin is a stream that lies within some time.
+func streamWithin(t *testing.T, all []stored, from, until time.Time) eventstore.StreamID {
+	t.Helper()
+	inside := map[eventstore.StreamID]bool{}
+	for _, e := range all {
+		within := !e.Recorded.Before(from) && e.Recorded.Before(until)
+		if was, seen := inside[e.Stream]; !seen || was {
+			inside[e.Stream] = within
+		}
+	}
+	for id, yes := range inside {
+		if yes && strings.HasPrefix(string(id), "discussion") {
+			return id
+		}
+	}
+	t.Fatal("no stream lies within a month")
+	return ""
+}

@@ -1,0 +1,9 @@
+-- What the log itself does not know about its months. Their states are in months, which the log owns.
+CREATE TABLE {{schema}}.partition_releases (
+    name        text COLLATE "C" NOT NULL,
+    version     integer NOT NULL,
+    reason      text NOT NULL,
+    released_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (name, version)
+);
+COMMENT ON TABLE {{schema}}.partition_releases IS 'Checkpoints that hold no month back any more, and why: nobody will move them on.';

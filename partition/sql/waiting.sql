@@ -1,0 +1,6 @@
+-- The gate: who reads the log by a checkpoint has to be past the month, unless it was released.
+SELECT c.name, c.version, min(c.position) AS position, max(c.updated_at) AS updated_at
+  FROM {{schema}}.checkpoints c
+ WHERE c.position < $1::bigint
+   AND NOT EXISTS (SELECT FROM {{schema}}.partition_releases r WHERE (r.name, r.version) = (c.name, c.version))
+ GROUP BY c.name, c.version ORDER BY c.name, c.version

@@ -1,0 +1,116 @@
+package partition
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/parquet-go/parquet-go"
+
+	"github.com/sight-platform/hindsight/eventstore"
+)
+
+// verify reads every object back and compares what it holds with what was sealed.
+func (k *keeper) verify(ctx context.Context, m Month) error {
+	if k.config.Archive == nil {
+		return fmt.Errorf("verifying month %s: %w", m, ErrNoArchive)
+	}
+	if err := k.readBack(ctx, m, "verify", func([]eventstore.Recorded) error { return nil }); err != nil {
+		return err
+	}
+	return k.mark(ctx, k.conn, m, Verified)
+}
+
+// readBack hands on the events of an archive, frame by frame; at the end they are those that were sealed, or the error says what
+// is wrong.
+func (m *Months) readBack(ctx context.Context, month Month, step string, f func([]eventstore.Recorded) error) error {
+	manifest, err := readManifest(ctx, m.config.Archive, month.Month, month.Archive)
+	if err != nil {
+		return err
+	}
+	decoder, err := newDecoder()
+	if err != nil {
+		return err
+	}
+	digester := newDigester()
+	for _, part := range manifest.Parts {
+		before := digester.rows
+		if err := m.readPart(ctx, decoder, month.Month, part, func(events []eventstore.Recorded) error {
+			for i := range events {
+				digester.add(&events[i])
+			}
+			return f(events)
+		}); err != nil {
+			return err
+		}
+		if rows := digester.rows - before; rows != part.Rows {
+			return &DamagedError{Month: month.Month, Key: part.Events.Key, Problem: fmt.Sprintf("holds %d events, the manifest says %d", rows, part.Rows)}
+		}
+		m.config.Progress(Progress{Month: month.Month, Step: step, Rows: digester.rows, Of: month.Rows})
+	}
+	return month.compare("the archive", digester.rows, digester.sum())
+}
+
+func (m *Months) readPart(ctx context.Context, decoder decoder, month time.Time, part Part, f func([]eventstore.Recorded) error) error {
+	content, err := fetch(ctx, m.config.Archive, month, part.Events)
+	if err != nil {
+		return err
+	}
+	columns, err := fetch(ctx, m.config.Archive, month, part.Parquet)
+	if err != nil {
+		return err
+	}
+	if err := checkParquet(columns, part.Rows); err != nil {
+		return &DamagedError{Month: month, Key: part.Parquet.Key, Problem: "is not the part's Parquet", Err: err}
+	}
+	x, err := readIndex(ctx, m.config.Archive, decoder, month, part)
+	if err != nil {
+		return err
+	}
+	at := int64(0)
+	for _, frame := range x.Frames {
+		if frame.Offset != at || frame.Bytes < 1 || at+frame.Bytes > int64(len(content)) {
+			return &DamagedError{Month: month, Key: part.Index.Key, Problem: "does not fit the part's events"}
+		}
+		at += frame.Bytes
+		events, err := decoder.frame(content[frame.Offset:at])
+		if err != nil {
+			return &DamagedError{Month: month, Key: part.Events.Key, Problem: "cannot be read", Err: err}
+		}
+		if n := len(events); n == 0 || events[0].Position != frame.First || events[n-1].Position != frame.Last {
+			return &DamagedError{Month: month, Key: part.Index.Key, Problem: "does not fit the part's events"}
+		}
+		if err := f(events); err != nil {
+			return err
+		}
+	}
+	if at != int64(len(content)) {
+		return &DamagedError{Month: month, Key: part.Index.Key, Problem: "does not fit the part's events"}
+	}
+	return ctx.Err()
+}
+
+func readIndex(ctx context.Context, blob Blob, decoder decoder, month time.Time, part Part) (*index, error) {
+	content, err := fetch(ctx, blob, month, part.Index)
+	if err != nil {
+		return nil, err
+	}
+	x, err := decoder.index(content)
+	if err != nil {
+		return nil, &DamagedError{Month: month, Key: part.Index.Key, Problem: "cannot be read", Err: err}
+	}
+	return x, nil
+}
+
+func checkParquet(content []byte, rows int64) error {
+	file, err := parquet.OpenFile(bytes.NewReader(content), int64(len(content)))
+	if err != nil {
+		return err
+	}
+	if file.NumRows() != rows {
+		return errors.New("it holds another number of rows")
+	}
+	return nil
+}
