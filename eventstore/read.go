@@ -120,6 +120,14 @@ func (s *Store) openStream(ctx context.Context, id StreamID, ask func(head Versi
 	batch.Queue(sql, args...)
 	results := s.db.SendBatch(ctx, &batch)
 	head, err := scanHead(results.QueryRow(), id)
+	if pg.Code(err) == pg.UndefinedTable { // the month left since the list was read; the batch failed before it began
+		_ = results.Close()
+		if err := s.months.load(ctx, s.db, s.sql.months); err != nil {
+			return Head{}, nil, err
+		}
+		head, err = s.Head(ctx, id)
+		return head, nil, err
+	}
 	if err != nil {
 		return Head{}, nil, errors.Join(err, results.Close())
 	}
@@ -170,7 +178,8 @@ func (s *Store) streamPage(ctx context.Context, buffer []Recorded, head Head, le
 			if missing = left.firstMissing(page, s.config.PageSize); missing == 0 {
 				return page, nil
 			}
-			if page, err = s.fillFromArchive(ctx, page, head, left); err != nil {
+			page, err = s.fillFromArchive(ctx, page, head, left)
+			if err != nil && (stale || s.inTx()) { // else the month may have been restored since the list was read
 				return nil, err
 			}
 			if missing = left.firstMissing(page, s.config.PageSize); missing == 0 {

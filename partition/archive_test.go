@@ -3,6 +3,7 @@ package partition_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -132,4 +133,103 @@ func lastBefore(all []stored, at time.Time) (last eventstore.Position) {
 		}
 	}
 	return last
+}
+
+// Guarantee M5: of many parts and frames only those are fetched that hold the stream, and once.
+func TestOnlyWhatHoldsAStreamIsFetched(t *testing.T) {
+	t.Parallel()
+	log := newLog(t, 2000)
+	ctx := testContext(t)
+	all := collect(t, log.All(ctx, 0, eventstore.Filter{}))
+	blob := &counted{Blob: newDir(t)}
+	months := newMonths(t, log, partition.Config{Archive: blob})
+	months.SetRows(50, 7)
+	_, err := months.Archive(ctx, february)
+	require.NoError(t, err)
+	keys, err := blob.List(ctx, "year=2024/month=02/")
+	require.NoError(t, err)
+	parts := 0
+	for _, key := range keys {
+		if strings.HasSuffix(key, ".parquet") {
+			parts++
+		}
+	}
+	require.Greater(t, parts, 5)
+	for _, pageSize := range []int{3, 1000} {
+		require.Equal(t, all, collect(t, withCold(t, log, blob, pageSize).All(ctx, 0, eventstore.Filter{})))
+	}
+	store := withCold(t, log, blob, 5)
+	id := streamWithin(t, all, february, march)
+	holds := map[string]bool{}
+	blob.keys = nil
+	got := collect(t, store.Stream(ctx, id, 0))
+	require.NotEmpty(t, got)
+	for _, key := range blob.keys {
+		require.False(t, holds[key], "%s is fetched twice", key)
+		holds[key] = true
+	}
+	fetched := 0
+	for key := range holds {
+		require.NotContains(t, key, ".parquet")
+		if strings.HasSuffix(key, ".ndjson.zst") {
+			fetched++
+		}
+	}
+	positions := map[eventstore.Position]int{}
+	n := 0
+	for _, e := range all {
+		if !e.Recorded.Before(february) && e.Recorded.Before(march) {
+			positions[e.Position] = n / 50
+			n++
+		}
+	}
+	want := map[int]bool{}
+	for _, e := range got {
+		want[positions[e.Position]] = true
+	}
+	require.Equal(t, len(want), fetched)
+	require.Less(t, fetched, parts)
+}
+
+// An archive is deleted when Config.Archived says so, and only then; what is half deleted is deleted by the next run.
+func TestOldArchivesAreDeleted(t *testing.T) {
+	t.Parallel()
+	log := newLog(t, 200)
+	ctx := testContext(t)
+	blob := newDir(t)
+	keep := newMonths(t, log, partition.Config{Archive: blob, Online: 1})
+	_, err := keep.Maintain(ctx)
+	require.NoError(t, err)
+	store := withCold(t, log, blob, 100)
+	require.NotEmpty(t, collect(t, store.All(ctx, 0, eventstore.Filter{})))
+	report, err := keep.Report(ctx)
+	require.NoError(t, err)
+	over := 0
+	for _, month := range report.Months {
+		if month.Over {
+			over++
+		}
+	}
+	most := newMonths(t, log, partition.Config{Archive: blob, Online: 1, Archived: over - 2})
+	_, err = most.Maintain(ctx)
+	require.NoError(t, err)
+	keys, err := blob.List(ctx, "year=2024/month=01/")
+	require.NoError(t, err)
+	require.Empty(t, keys)
+	keys, err = blob.List(ctx, "year=2024/month=02/")
+	require.NoError(t, err)
+	require.NotEmpty(t, keys)
+	for _, err := range store.All(ctx, 0, eventstore.Filter{}) {
+		require.ErrorIs(t, err, eventstore.ErrArchived)
+		require.ErrorContains(t, err, "not kept any more")
+		break
+	}
+	require.ErrorContains(t, most.Restore(ctx, january), "no archive")
+	require.NotEmpty(t, collect(t, store.All(ctx, 0, eventstore.Filter{Recorded: eventstore.TimeRange{From: february}})))
+	require.NoError(t, blob.Put(ctx, "year=2024/month=01/left", []byte("x")))
+	_, err = most.Maintain(ctx)
+	require.NoError(t, err)
+	keys, err = blob.List(ctx, "year=2024/month=01/")
+	require.NoError(t, err)
+	require.Empty(t, keys)
 }

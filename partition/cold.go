@@ -4,7 +4,6 @@ import (
 	"container/list"
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -263,14 +262,23 @@ func newCache(blob Blob, dir string, most int64) (*cache, error) {
 
 // whole returns an object's bytes; they are checked when they are fetched and when they are read from the directory.
 func (c *cache) whole(ctx context.Context, month time.Time, object Object) ([]byte, error) {
-	if c.use(object) {
-		content, err := os.ReadFile(filepath.Join(c.dir, object.SHA256))
-		if sum := sha256.Sum256(content); err == nil && hex.EncodeToString(sum[:]) == object.SHA256 {
-			return content, nil
-		}
-		c.forget(object) // removed or spoilt by somebody: fetched again
+	if content, ok := c.read(object); ok {
+		return content, nil
 	}
 	return c.fetch(ctx, month, object)
+}
+
+// read reads an object from the directory, if it is there as it was fetched.
+func (c *cache) read(object Object) ([]byte, bool) {
+	if !c.use(object) {
+		return nil, false
+	}
+	content, err := os.ReadFile(filepath.Join(c.dir, object.SHA256))
+	if err == nil && describe(object.Key, content) == object {
+		return content, true
+	}
+	c.forget(object) // removed or spoilt by somebody
+	return nil, false
 }
 
 // piece returns a part of an object's bytes. A frame has a checksum of its own.
@@ -317,6 +325,14 @@ func (c *cache) fetch(ctx context.Context, month time.Time, object Object) ([]by
 	c.mu.Unlock()
 	turn.Lock()
 	defer turn.Unlock()
+	defer func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.busy, object.SHA256)
+	}()
+	if content, ok := c.read(object); ok { // somebody has fetched it meanwhile
+		return content, nil
+	}
 	content, err := fetch(ctx, c.blob, month, object)
 	if err != nil {
 		return nil, err
@@ -327,7 +343,6 @@ func (c *cache) fetch(ctx context.Context, month time.Time, object Object) ([]by
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.busy, object.SHA256)
 	c.note(object)
 	c.shrink()
 	return content, nil

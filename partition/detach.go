@@ -26,6 +26,9 @@ func (k *keeper) gate(ctx context.Context, db pg.DB, m Month) error {
 
 // leave sends readers elsewhere, before the partition goes.
 func (k *keeper) leave(ctx context.Context, m Month) error {
+	if err := k.gate(ctx, k.conn, m); err != nil { // before the digest, which takes a while
+		return err
+	}
 	if err := k.unchanged(ctx, k.conn, m); err != nil {
 		return err
 	}
@@ -83,6 +86,9 @@ func (k *keeper) drop(ctx context.Context, m Month) error {
 		return fmt.Errorf("dropping month %s: %w", m, ErrNoArchive)
 	}
 	if _, err := readManifest(ctx, k.config.Archive, m.Month, m.Archive); err != nil {
+		return err
+	}
+	if err := k.gate(ctx, k.conn, m); err != nil {
 		return err
 	}
 	leaf := k.quoted.SQL("{{schema}}." + m.leaf())

@@ -34,6 +34,7 @@
 //	detached   readers of positions are sent to the archive, then the table leaves the partitioned one, with DETACH CONCURRENTLY. It
 //	           stays, guarded against changes, for its quarantine.
 //	dropped    the table is gone.
+//	           Its archive is deleted when it is older than Config.Archived, if that is set; reads then end with an error for good.
 //	restored   it is a partition again, from its table in quarantine or from the archive, with the same digest. It stays until
 //	           [Months.Archive] is called for it.
 //

@@ -17,8 +17,8 @@ var (
 	ErrNoMonth = errors.New("the log has no such month")
 	// ErrNotYet: the month cannot go on for now; see [NotYetError].
 	ErrNotYet = errors.New("not yet")
-	// ErrNoArchive: Config.Archive is not set.
-	ErrNoArchive = errors.New("no Config.Archive to archive to or restore from")
+	// ErrNoArchive: Config.Archive is not set, or the month's archive was deleted.
+	ErrNoArchive = errors.New("no archive")
 	// ErrDamaged: an archive is not what was written; see [DamagedError].
 	ErrDamaged = errors.New("the archive is damaged")
 	// ErrChanged: a month's events are not those that were sealed; see [ChangedError].

@@ -69,7 +69,7 @@ func (k *keeper) exportParts(ctx context.Context, m Month) (*Manifest, error) {
 	if manifest.Parts, err = k.finishedParts(ctx, m); err != nil {
 		return nil, err
 	}
-	writer, err := newPartWriter()
+	writer, err := newPartWriter(k.rows)
 	if err != nil {
 		return nil, err
 	}

@@ -144,7 +144,7 @@ func forget(t testing.TB, log *eventstoretest.Log, blob partition.Blob) {
 // cutStore is the log by a pool whose connections are cut.
 func cutStore(t testing.TB, log *eventstoretest.Log, cut *scissors) *eventstore.Store {
 	t.Helper()
-	config := log.Pool.Config().Copy()
+	config := direct(t).Config().Copy()
 	config.ConnConfig.Tracer = cut
 	pool, err := pgxpool.NewWithConfig(t.Context(), config)
 	require.NoError(t, err)

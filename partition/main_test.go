@@ -7,11 +7,13 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
 	"github.com/sight-platform/hindsight/eventstore"
 	"github.com/sight-platform/hindsight/eventstore/eventstoretest"
 	"github.com/sight-platform/hindsight/eventstore/focusgroup"
+	"github.com/sight-platform/hindsight/internal/devdb"
 	"github.com/sight-platform/hindsight/internal/synthetic"
 	"github.com/sight-platform/hindsight/partition"
 )
@@ -48,6 +50,14 @@ func newDir(t testing.TB) *partition.Dir {
 	return dir
 }
 
+// direct leads past a pooler, where there is one: a run holds a lock by its session.
+func direct(t testing.TB) *pgxpool.Pool {
+	t.Helper()
+	database, err := devdb.Shared(t.Context())
+	require.NoError(t, err)
+	return eventstoretest.Pool(t, database.DirectURL)
+}
+
 func newMonths(t testing.TB, log *eventstoretest.Log, config partition.Config) *partition.Months {
 	t.Helper()
 	config.Logger = slog.New(slog.DiscardHandler)
@@ -57,7 +67,9 @@ func newMonths(t testing.TB, log *eventstoretest.Log, config partition.Config) *
 	if config.Quarantine == 0 {
 		config.Quarantine = time.Nanosecond
 	}
-	months, err := partition.New(log.Store, config)
+	store, err := eventstore.New(direct(t), eventstore.Config{Schema: log.Schema()})
+	require.NoError(t, err)
+	months, err := partition.New(store, config)
 	require.NoError(t, err)
 	require.NoError(t, months.Migrate(t.Context()))
 	return months

@@ -68,6 +68,9 @@ func (m *Months) Maintain(ctx context.Context) (done Done, err error) {
 			if !month.Over {
 				goal = Open
 			}
+			if m.config.Archived > 0 && past >= m.config.Online+m.config.Archived && month.State == Dropped {
+				failed = errors.Join(failed, k.expire(ctx, month))
+			}
 			moved, err := k.advance(ctx, month, goal)
 			if moved != month.State {
 				done.Moved = append(done.Moved, Move{month.Month, month.State, moved})
@@ -160,6 +163,24 @@ func (k *keeper) advance(ctx context.Context, m Month, goal State) (State, error
 		k.config.Logger.InfoContext(ctx, "a month goes on", "month", m.String(), "from", before, "to", m.State)
 	}
 	return m.State, nil
+}
+
+// expire deletes a month's archive: first the registry forgets it, so that nobody looks for what is half deleted.
+func (k *keeper) expire(ctx context.Context, m Month) error {
+	if k.config.Archive == nil {
+		return nil
+	}
+	if m.Archive != "" {
+		if _, err := k.conn.Exec(ctx, k.sql["expired"], m.date()); err != nil {
+			return err
+		}
+		k.config.Logger.WarnContext(ctx, "the archive of a month is deleted, as Config.Archived says", "month", m.String(), "rows", m.Rows)
+	}
+	keys, err := k.config.Archive.List(ctx, folder(m.Month))
+	for _, key := range keys {
+		err = errors.Join(err, k.config.Archive.Delete(ctx, key))
+	}
+	return err
 }
 
 // makeAhead makes the current month and those that come, and stores the settled position for those who cannot see it.

@@ -15,14 +15,20 @@ import (
 
 const (
 	// A part is what is held in memory at once, and what a reader of the archive fetches.
-	partRows  = 100_000
 	partBytes = 64 << 20 // of NDJSON, before compression
 	// A frame can be read by itself.
-	frameRows  = 1000
 	frameBytes = 1 << 20
 	// A row group of Parquet.
 	groupRows = 20_000
 )
+
+// partRows is how many events go into a part and a frame of it at most.
+type partRows struct {
+	part  int64
+	frame int
+}
+
+var defaultRows = partRows{part: 100_000, frame: 1000} //nolint:gochecknoglobals // a constant that Go cannot write
 
 // index says where in a part the events are. It also describes the part's objects, so that an export that was killed finds out
 // what it has done.
@@ -66,14 +72,15 @@ type partWriter struct {
 	parquet *parquet.GenericWriter[parquetRow]
 	columns bytes.Buffer
 	rows    []parquetRow
+	most    partRows
 }
 
-func newPartWriter() (*partWriter, error) {
+func newPartWriter(most partRows) (*partWriter, error) {
 	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
 	if err != nil {
 		return nil, err
 	}
-	w := &partWriter{zstd: encoder}
+	w := &partWriter{zstd: encoder, most: most}
 	w.parquet = parquet.NewGenericWriter[parquetRow](&w.columns, parquet.Compression(&parquet.Zstd), parquet.MaxRowsPerRowGroup(groupRows),
 		parquet.CreatedBy("hindsight", "1", ""))
 	w.reset()
@@ -87,7 +94,7 @@ func (w *partWriter) reset() {
 	w.parquet.Reset(&w.columns)
 }
 
-func (w *partWriter) full() bool { return w.index.Part.Rows >= partRows || w.raw >= partBytes }
+func (w *partWriter) full() bool { return w.index.Part.Rows >= w.most.part || w.raw >= partBytes }
 
 func (w *partWriter) add(e *eventstore.Recorded) error {
 	part := &w.index.Part
@@ -113,7 +120,7 @@ func (w *partWriter) add(e *eventstore.Recorded) error {
 		EventID: e.ID, EventType: e.Type, SchemaVersion: int32(e.SchemaVersion), OccurredAt: e.OccurredAt.UnixMicro(),
 		EventData: string(e.JSON), Metadata: string(e.MetadataJSON),
 	})
-	if w.inFrame >= frameRows || len(w.lines) >= frameBytes {
+	if w.inFrame >= w.most.frame || len(w.lines) >= frameBytes {
 		return w.endFrame(e.Position)
 	}
 	return nil
@@ -191,7 +198,7 @@ func (d decoder) frame(content []byte) (events []eventstore.Recorded, err error)
 	if err != nil {
 		return nil, err
 	}
-	events = make([]eventstore.Recorded, 0, frameRows)
+	events = make([]eventstore.Recorded, 0, bytes.Count(text, []byte("\n")))
 	for len(text) > 0 {
 		data, rest, whole := bytes.Cut(text, []byte("\n"))
 		if !whole {

@@ -28,6 +28,9 @@ type Config struct {
 	// Quarantine is how long a month that was detached can be put back without its archive, before it is dropped. Defaults to
 	// 7 days.
 	Quarantine time.Duration
+	// Archived is how many months stay in the archive, beside those in the database; older ones are deleted, and nothing brings them
+	// back. Defaults to 0: all of them stay.
+	Archived int
 	// Ahead is how many months are made before they begin. Defaults to 3; at most 12.
 	Ahead int
 	// MaxClockSkew is how long after its end a month is sealed: as in [eventstore.Config]. Defaults to 1 minute.
@@ -79,6 +82,8 @@ func (c Config) validate() error {
 	switch {
 	case c.Online < 0:
 		return invalid("Online", "is negative")
+	case c.Archived < 0:
+		return invalid("Archived", "is negative")
 	case c.Quarantine < 0:
 		return invalid("Quarantine", "is negative")
 	case c.Ahead < 0 || c.Ahead > 12:
@@ -98,6 +103,7 @@ type Months struct {
 	quoted pg.Schema
 	sql    map[string]string
 	config Config
+	rows   partRows
 }
 
 //go:embed sql/*.sql
@@ -117,7 +123,7 @@ func New(store *eventstore.Store, config Config) (*Months, error) {
 	if store.Pool() == nil {
 		return nil, eventstore.ErrNoPool
 	}
-	m := &Months{pool: store.Pool(), schema: store.Schema(), quoted: pg.QuoteSchema(store.Schema()), sql: map[string]string{}, config: config}
+	m := &Months{pool: store.Pool(), schema: store.Schema(), quoted: pg.QuoteSchema(store.Schema()), sql: map[string]string{}, config: config, rows: defaultRows}
 	names, err := fs.Glob(sqlFiles, "sql/*.sql")
 	if err != nil {
 		return nil, err
@@ -283,6 +289,17 @@ func (k *keeper) patiently(ctx context.Context, what string, f func() error) err
 			return err
 		}
 	}
+}
+
+// unhurried runs f with locks that nobody queues behind: a wait of some seconds has autovacuum make way.
+func (k *keeper) unhurried(ctx context.Context, what string, f func() error) error {
+	const set = `SELECT set_config('lock_timeout', $1::text, false)`
+	if _, err := k.conn.Exec(ctx, set, "5s"); err != nil {
+		return err
+	}
+	err := k.patiently(ctx, what, f)
+	_, reset := k.conn.Exec(ctx, set, fmt.Sprint(lockTimeout.Milliseconds()))
+	return errors.Join(err, reset)
 }
 
 func sleep(ctx context.Context, pause time.Duration) error {

@@ -33,7 +33,7 @@ func (m *Months) Restore(ctx context.Context, month time.Time) error {
 		if found.State != Dropped {
 			return &NotYetError{Month: found.Month, State: found.State, Reason: "it is in the database"}
 		}
-		if k.config.Archive == nil {
+		if k.config.Archive == nil || found.Archive == "" {
 			return fmt.Errorf("restoring month %s: %w", found, ErrNoArchive)
 		}
 		return k.restore(ctx, found)
@@ -92,7 +92,7 @@ func (k *keeper) restore(ctx context.Context, m Month) error {
 	if err != nil {
 		return fmt.Errorf("restoring month %s: %w", m, err)
 	}
-	return k.patiently(ctx, "freezing "+m.leaf(), func() error {
+	return k.unhurried(ctx, "freezing "+m.leaf(), func() error {
 		_, err := k.conn.Exec(ctx, `VACUUM (FREEZE, ANALYZE) `+leaf)
 		return err
 	})

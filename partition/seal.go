@@ -33,7 +33,7 @@ func (k *keeper) finishSeal(ctx context.Context, m Month) error {
 	if err != nil {
 		return err
 	}
-	if err := k.patiently(ctx, "freezing "+m.leaf(), func() error {
+	if err := k.unhurried(ctx, "freezing "+m.leaf(), func() error {
 		_, err := k.conn.Exec(ctx, k.quoted.SQL(`VACUUM (FREEZE, ANALYZE) {{schema}}.`+m.leaf()))
 		return err
 	}); err != nil {
@@ -96,7 +96,7 @@ func (k *keeper) proveRange(ctx context.Context, m Month) (first, last *int64, e
 		if err != nil {
 			return nil, nil, err
 		}
-		err = k.patiently(ctx, "proving the positions of "+m.leaf(), func() error {
+		err = k.unhurried(ctx, "proving the positions of "+m.leaf(), func() error {
 			_, err := k.conn.Exec(ctx, fmt.Sprintf(`ALTER TABLE %s VALIDATE CONSTRAINT %s`, leaf, pgx.Identifier{m.leaf() + "_position_check"}.Sanitize()))
 			return err
 		})

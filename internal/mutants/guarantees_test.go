@@ -21,6 +21,7 @@ func TestEachGuaranteeIsCited(t *testing.T) {
 		{"projection", `(?m)^//\t(P\d+)  `, 6},
 		{"projection/analytics", `(?m)^//\t(A\d+)  `, 4},
 		{"vectorsearch", `(?m)^//\t(V\d+)  `, 6},
+		{"partition", `(?m)^//\t(M\d+)  `, 5},
 		{"snapshot", `(?m)^//\t(S\d+)  `, 3},
 		{"snapshot/replay", `(?m)^//\t(R\d+)  `, 4},
 	} {
@@ -35,7 +36,7 @@ func TestEachGuaranteeIsCited(t *testing.T) {
 		for _, file := range files {
 			text, err := os.ReadFile(file)
 			require.NoError(t, err)
-			for _, sentence := range regexp.MustCompile(`Guarantees? [\dAPRSV, andto]+`).FindAllString(string(text), -1) {
+			for _, sentence := range regexp.MustCompile(`Guarantees? [\dAMPRSV, andto]+`).FindAllString(string(text), -1) {
 				cited.WriteString(sentence + "\n")
 			}
 		}

@@ -10,6 +10,7 @@ const (
 	analysed  = "./projection/analytics"
 	replayed  = "./snapshot/replay"
 	searched  = "./vectorsearch"
+	months    = "./partition"
 )
 
 // mutants lists each mechanism with its guarantee's number first (eventstore/doc.go).
@@ -292,6 +293,40 @@ func mutants() []mutant {
 		{"V6 a build that was interrupted", "vectorsearch/maintain.go", []swap{
 			{"	if valid != nil && !*valid {\n", "	if false {\n"},
 		}, searched, "TestHNSWFindsWhatComparingFinds"},
+		{"M1 sealing waits for appends in flight", "partition/seal.go", []swap{
+			{"		if settled >= inFlight {\n", "		if true {\n"},
+		}, months, "TestSealingWaitsForAppendsInFlight"},
+		{"M1 the range of positions", "partition/seal.go", []swap{
+			{"			within = fmt.Sprintf(\"position >= %d AND position <= %d\", *first, *last)\n", "			within = \"true\"\n"},
+		}, months, "TestAnOldSnapshotCannotWriteIntoASealedMonth"},
+		{"M2 objects are what was written", "partition/manifest.go", []swap{
+			{"	case found.Bytes != want.Bytes:\n", "	case false:\n"},
+			{"	case found != want:\n", "	case false:\n"},
+		}, months, "TestADamagedArchiveDropsNothing"},
+		{"M2 the digest before the drop", "partition/detach.go", []swap{
+			{"				if err := k.unchanged(ctx, tx, m); err != nil {\n", "				if err := error(nil); err != nil {\n"},
+		}, months, "TestARowThatChangesAfterTheExportIsFound"},
+		{"M2 a detached table is guarded", "partition/detach.go", []swap{
+			{"		_, err := k.conn.Exec(ctx, k.on(m, \"guard\"))\n", "		err := error(nil)\n"},
+		}, months, "TestARowThatChangesAfterTheExportIsFound"},
+		{"M3 checkpoints", "partition/sql/waiting.sql", []swap{
+			{" WHERE c.position < $1::bigint\n", " WHERE c.position < $1::bigint AND false\n"},
+		}, months, "TestAMonthWaitsForEveryCheckpoint"},
+		{"M4 a detachment that is half done", "partition/detach.go", []swap{
+			{"			how = \"FINALIZE\"\n", ""},
+		}, months, "TestAHalfFinishedDetachIsEnded"},
+		{"M4 one works at a time", "partition/partition.go", []swap{
+			{"	case !mine:\n", "	case false:\n"},
+		}, months, "TestOneProcessWorksAndTheOthersPass"},
+		{"M4 an object that a killed run has written", "partition/blob.go", []swap{
+			{"	if !errors.Is(err, ErrExists) {\n", "	if true {\n"},
+		}, months, "TestARunThatIsKilledAnywhereGoesOn"},
+		{"M5 archived months of the log", "eventstore/log_reader.go", []swap{
+			{"append(ranges, r.archivedRanges(archived, found.settled)...)", "append(ranges, r.archivedRanges(nil, found.settled)...)"},
+		}, months, "TestAnArchivedMonthReadsAsBefore"},
+		{"M5 what left since a snapshot", "eventstore/sql/archived.sql", []swap{
+			{"IS DISTINCT FROM '{{schema}}.events'::regclass", "IS DISTINCT FROM '{{schema}}.events'::regclass AND false"},
+		}, months, "TestATransactionNoticesAMonthThatLeft"},
 		{"3 fence of an import", "eventstore/import_write.go", []swap{
 			{"fence: schema.SQL(`SELECT {{schema}}.take_fence(false)`)", "fence: schema.SQL(`SELECT {{schema}}.last_position()`)"},
 		}, pkg, "TestNoReaderSkipsAnImport"},

@@ -1,0 +1,129 @@
+package main
+
+import (
+	"context"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sight-platform/hindsight/eventstore"
+	"github.com/sight-platform/hindsight/eventstore/eventstoretest"
+	"github.com/sight-platform/hindsight/eventstore/focusgroup"
+	"github.com/sight-platform/hindsight/examples/internal/command"
+	"github.com/sight-platform/hindsight/partition"
+	"github.com/sight-platform/hindsight/projection"
+	"github.com/sight-platform/hindsight/snapshot"
+	"github.com/sight-platform/hindsight/snapshot/replay"
+)
+
+// said keeps each turn that it is given, in order.
+type said struct {
+	version int
+	table   string // where they are
+}
+
+func (s *said) Spec() projection.Spec {
+	return projection.Spec{
+		Name: "said", Version: s.version,
+		Tables: []projection.Table{{Name: "said", SQL: `CREATE TABLE {{table}} (n bigint GENERATED ALWAYS AS IDENTITY, position bigint, type text, body text)`}},
+	}
+}
+
+func (s *said) Apply(ctx context.Context, tx pgx.Tx, batch *projection.Batch) error {
+	s.table = batch.Table("said")
+	rows := make([][]any, len(batch.Events))
+	for i, e := range batch.Events {
+		rows[i] = []any{int64(e.Position), e.Type, string(e.JSON)}
+	}
+	return batch.Copy(ctx, tx, "said", []string{"position", "type", "body"}, rows)
+}
+
+func fold() snapshot.Fold[*focusgroup.Discussion] {
+	return snapshot.Fold[*focusgroup.Discussion]{
+		Name: "discussion", Version: 1,
+		New: func(eventstore.StreamID) *focusgroup.Discussion { return &focusgroup.Discussion{} },
+		Apply: func(d *focusgroup.Discussion, e eventstore.Recorded) (*focusgroup.Discussion, error) {
+			return d, d.Apply(e)
+		},
+	}
+}
+
+// views are what the packages above the log make of it.
+type views struct {
+	Rebuilt  []string
+	Replayed []string
+	Then     map[string]*focusgroup.Discussion
+}
+
+func viewsOf(t *testing.T, store *eventstore.Store, version int, id eventstore.StreamID, half time.Time) views {
+	t.Helper()
+	ctx := t.Context()
+	turns := &said{version: version}
+	runner, err := projection.New(store, projection.Config{Projections: []projection.Projection{turns}})
+	require.NoError(t, err)
+	require.NoError(t, runner.Migrate(ctx))
+	require.NoError(t, runner.CatchUp(ctx))
+	rows, err := store.Pool().Query(ctx, `SELECT position || ' ' || type || ' ' || body FROM `+turns.table+` ORDER BY n`)
+	require.NoError(t, err)
+	v := views{Then: map[string]*focusgroup.Discussion{}}
+	v.Rebuilt, err = pgx.CollectRows(rows, pgx.RowTo[string])
+	require.NoError(t, err)
+
+	player, err := replay.Open(ctx, store, replay.Config[*focusgroup.Discussion]{Fold: fold()}, id)
+	require.NoError(t, err)
+	require.NoError(t, player.Play(ctx, func(_ context.Context, step replay.Step[*focusgroup.Discussion]) error {
+		v.Replayed = append(v.Replayed, step.At.String()+" "+step.Event.Type+" "+string(step.Event.JSON))
+		return nil
+	}))
+
+	loader, err := snapshot.NewLoader(store, fold(), snapshot.Config{})
+	require.NoError(t, err)
+	for name, at := range map[string]snapshot.At{"version": {Version: 10}, "recorded": {Recorded: half}, "occurred": {Occurred: half}} {
+		then, err := loader.AsOf(ctx, id, at)
+		require.NoError(t, err, name)
+		v.Then[name] = then.State
+	}
+	return v
+}
+
+// Rebuilds, replays and time travel go on into a month that is archived, and end with its name without the archive.
+func TestRebuildsReplaysAndTimeTravelGoOnIntoTheArchive(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	log := eventstoretest.New(t, eventstore.Config{Codec: focusgroup.Codec()})
+	first, err := fill(ctx, log.Store, command.Recordings())
+	require.NoError(t, err)
+	require.NoError(t, snapshot.Migrate(ctx, log.Store))
+	whole, err := focusgroup.Load(ctx, log.Store, first.StreamID)
+	require.NoError(t, err)
+	half := whole.StartedAt.Add(whole.LastAt.Sub(whole.StartedAt) / 2)
+	before := viewsOf(t, log.Store, 1, first.StreamID, half)
+	require.NotEmpty(t, before.Rebuilt)
+	require.NotEmpty(t, before.Replayed)
+
+	dir := t.TempDir()
+	blob, err := partition.NewDir(filepath.Join(dir, "log"))
+	require.NoError(t, err)
+	months, err := partition.New(log.Store, partition.Config{Archive: blob, Quarantine: time.Nanosecond})
+	require.NoError(t, err)
+	require.NoError(t, months.Migrate(ctx))
+	state, err := months.Archive(ctx, first.RecordedAt)
+	require.NoError(t, err)
+	require.Equal(t, partition.Dropped, state)
+
+	cold, err := partition.NewCold(blob, filepath.Join(dir, "cache"), 0)
+	require.NoError(t, err)
+	store, err := eventstore.New(log.Pool, eventstore.Config{Schema: log.Schema(), Codec: focusgroup.Codec(), Cold: cold})
+	require.NoError(t, err)
+	require.Equal(t, before, viewsOf(t, store, 2, first.StreamID, half))
+
+	player, err := replay.Open(ctx, log.Store, replay.Config[*focusgroup.Discussion]{Fold: fold()}, first.StreamID)
+	if err == nil {
+		err = player.Play(ctx, func(context.Context, replay.Step[*focusgroup.Discussion]) error { return nil })
+	}
+	require.ErrorIs(t, err, eventstore.ErrArchived)
+	require.ErrorContains(t, err, first.RecordedAt.Format("2006-01"))
+}
