@@ -44,7 +44,7 @@ func main() {
 func run(ctx context.Context, interactions, events int) (err error) {
 	cluster, err := devdb.StartCluster(ctx, map[string]string{
 		"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on",
-		"jit": "off", "shared_buffers": "2GB", "work_mem": "64MB", "max_wal_size": "8GB", "checkpoint_timeout": "30min",
+		"jit": "off", "enable_partitionwise_aggregate": "on", "shared_buffers": "2GB", "work_mem": "64MB", "max_wal_size": "8GB", "checkpoint_timeout": "30min",
 	})
 	if err != nil {
 		return err

@@ -36,6 +36,8 @@ func questions() []question {
 		{"sessions of a project, a month", `SELECT * FROM star.fact_focus_group_sessions WHERE project_id = {{project}} AND day BETWEEN '2024-11-01' AND '2024-11-30'`, 200, dashboard},
 		{"a persona's interactions, a month", `SELECT * FROM star.fact_persona_interactions WHERE persona_id = {{persona}} AND day BETWEEN '2024-11-01' AND '2024-11-30'`, 200, dashboard},
 		{"by month and type, two years", `SELECT d.month, f.interaction_type, count(*), avg(f.duration_seconds) FROM star.fact_persona_interactions f JOIN star.dim_date d USING (day) GROUP BY 1, 2`, 3, groupBy},
+		{"by month and type, days first", `SELECT d.month, f.interaction_type, sum(n), sum(seconds) / sum(known) FROM (SELECT day, interaction_type, count(*) AS n, count(duration_seconds) AS known, sum(duration_seconds) AS seconds
+ FROM star.fact_persona_interactions GROUP BY 1, 2) AS f JOIN star.dim_date d USING (day) GROUP BY 1, 2`, 3, groupBy},
 		{"by project, two years", `SELECT project_id, count(*), sum(duration_seconds) FROM star.fact_persona_interactions GROUP BY 1`, 3, groupBy},
 		{"by age and gender, two years", `SELECT p.age / 10, p.gender, count(*) FROM star.fact_persona_interactions f JOIN star.dim_personas p USING (persona_id) GROUP BY 1, 2`, 3, groupBy},
 	}

@@ -153,6 +153,14 @@ func measure(name, comment string) Column {
 	return Column{Name: name, Type: "double precision", Comment: comment}
 }
 
+// inWeeks chooses the days of the weeks $1.
+const inWeeks = `day = ANY (SELECT w + n FROM unnest($1) AS w, generate_series(0, 6) AS n)`
+
+// counted are the interactions, as n by who made them. Counting distinct ones of all rows would sort all rows.
+func counted(by, more, where string) string {
+	return ` FROM (SELECT ` + by + `, count(*) AS n` + more + ` FROM {{fact_persona_interactions}} WHERE ` + where + ` GROUP BY ` + by + `) AS counted`
+}
+
 // aggregates are those that every star has.
 func aggregates(weights Weights, quality Quality) []Aggregate {
 	return []Aggregate{
@@ -163,27 +171,25 @@ func aggregates(weights Weights, quality Quality) []Aggregate {
 				dayColumn(), projectColumn(), count("active_personas", "Different personas with an interaction."),
 				count("total_interactions", "Interactions."), measure("avg_duration_seconds", "Mean seconds of those whose duration is known; NULL where none is."),
 			},
-			SQL: `SELECT day, project_id, count(DISTINCT persona_id), count(*), avg(duration_seconds) FROM {{fact_persona_interactions}} WHERE day = ANY ($1) GROUP BY 1, 2`,
+			SQL: `SELECT day, project_id, count(*), sum(n), sum(seconds) / nullif(sum(known), 0)` + counted("day, project_id, persona_id", `, count(duration_seconds) AS known, sum(duration_seconds) AS seconds`, `day = ANY ($1)`) + ` GROUP BY 1, 2`,
 		},
 		{
 			Name: "daily_active_users", By: ByDay, Key: []string{day, project},
 			Grain:   "A row a day and project with interactions of a known user.",
 			Columns: []Column{dayColumn(), projectColumn(), count("active_users", "Different users."), count("total_interactions", "Their interactions.")},
-			SQL:     `SELECT day, project_id, count(DISTINCT user_id), count(*) FROM {{fact_persona_interactions}} WHERE day = ANY ($1) AND user_id <> '' GROUP BY 1, 2`,
+			SQL:     `SELECT day, project_id, count(*), sum(n)` + counted("day, project_id, user_id", ``, `day = ANY ($1) AND user_id <> ''`) + ` GROUP BY 1, 2`,
 		},
 		{
 			Name: "weekly_active_personas", By: ByWeek, Key: []string{"week", project},
 			Grain:   "A row a week and project with interactions.",
 			Columns: []Column{weekColumn(), projectColumn(), count("active_personas", "Different personas with an interaction."), count("total_interactions", "Interactions.")},
-			SQL: `SELECT d.week, f.project_id, count(DISTINCT f.persona_id), count(*) FROM {{fact_persona_interactions}} f JOIN {{dim_date}} d USING (day)
- WHERE f.day = ANY (SELECT w + n FROM unnest($1) AS w, generate_series(0, 6) AS n) GROUP BY 1, 2`,
+			SQL:     `SELECT week, project_id, count(DISTINCT persona_id), sum(n)` + counted("day, project_id, persona_id", ``, inWeeks) + ` JOIN {{dim_date}} USING (day) GROUP BY 1, 2`,
 		},
 		{
 			Name: "weekly_active_users", By: ByWeek, Key: []string{"week", project},
 			Grain:   "A row a week and project with interactions of a known user.",
 			Columns: []Column{weekColumn(), projectColumn(), count("active_users", "Different users."), count("total_interactions", "Their interactions.")},
-			SQL: `SELECT d.week, f.project_id, count(DISTINCT f.user_id), count(*) FROM {{fact_persona_interactions}} f JOIN {{dim_date}} d USING (day)
- WHERE f.day = ANY (SELECT w + n FROM unnest($1) AS w, generate_series(0, 6) AS n) AND f.user_id <> '' GROUP BY 1, 2`,
+			SQL:     `SELECT week, project_id, count(DISTINCT user_id), sum(n)` + counted("day, project_id, user_id", ``, inWeeks+` AND user_id <> ''`) + ` JOIN {{dim_date}} USING (day) GROUP BY 1, 2`,
 		},
 		{
 			Name: "daily_llm_costs", By: ByDay, Key: []string{day, project, "model"},

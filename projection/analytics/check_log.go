@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"math"
 	"slices"
@@ -140,9 +141,29 @@ func (s *Star) olderThan(ctx context.Context, tx pgx.Tx, f Fact, newest eventsto
 	return reached, err
 }
 
+// events are those that a fact is made of, after a position. Months that were archived are left out where the store cannot read them.
+func (s *Star) events(ctx context.Context, f Fact, from eventstore.Position) iter.Seq2[eventstore.Chunk, error] {
+	return func(yield func(eventstore.Chunk, error) bool) {
+		filter := eventstore.Filter{Types: f.Types}
+		for again := true; again; {
+			again = false
+			for chunk, err := range s.store.Chunks(ctx, from, filter) {
+				if archived := (*eventstore.ArchivedError)(nil); errors.As(err, &archived) && archived.Err == nil {
+					filter.Recorded.From, again = archived.Month.AddDate(0, 1, 0), true
+					break
+				}
+				if !yield(chunk, err) || err != nil {
+					return
+				}
+				from = chunk.UpTo
+			}
+		}
+	}
+}
+
 // look goes through the positions after from, up to upTo.
 func (w *walk) look(ctx context.Context, from, upTo eventstore.Position) error {
-	for chunk, err := range w.star.store.Chunks(ctx, from, eventstore.Filter{Types: w.fact.Types}) {
+	for chunk, err := range w.star.events(ctx, w.fact, from) {
 		if err != nil {
 			return err
 		}

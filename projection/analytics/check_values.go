@@ -65,7 +65,7 @@ func (s *Star) exactness(f Fact) func(context.Context, pgx.Tx) (Findings, error)
 func (s *Star) sampleEvents(ctx context.Context, f Fact, at places, from, upTo eventstore.Position, limit int) ([]eventstore.Recorded, error) {
 	left := at.leftOut()
 	var events []eventstore.Recorded
-	for chunk, err := range s.store.Chunks(ctx, from, eventstore.Filter{Types: f.Types}) {
+	for chunk, err := range s.events(ctx, f, from) {
 		if err != nil {
 			return nil, err
 		}

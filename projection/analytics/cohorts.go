@@ -34,11 +34,10 @@ func activity() Aggregate {
 			{Name: "member_id", Type: `text COLLATE "C" NOT NULL`, Comment: "Id of the persona or user."},
 		},
 		SQL: `
-SELECT DISTINCT d.week, p.project_id, m.member, m.member_id
-  FROM {{fact_persona_interactions}} f JOIN {{dim_date}} d USING (day)
- CROSS JOIN LATERAL (VALUES (f.project_id), ('*')) AS p (project_id)
- CROSS JOIN LATERAL (VALUES ('persona', f.persona_id), ('user', f.user_id)) AS m (member, member_id)
- WHERE f.day = ANY (SELECT w + n FROM unnest($1) AS w, generate_series(0, 6) AS n) AND m.member_id <> ''`,
+SELECT DISTINCT week, p.project_id, m.member, m.member_id` + counted("day, project_id, persona_id, user_id", ``, inWeeks) + ` JOIN {{dim_date}} USING (day)
+ CROSS JOIN LATERAL (VALUES (counted.project_id), ('*')) AS p (project_id)
+ CROSS JOIN LATERAL (VALUES ('persona', persona_id), ('user', user_id)) AS m (member, member_id)
+ WHERE m.member_id <> ''`,
 	}
 }
 

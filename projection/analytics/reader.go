@@ -67,7 +67,7 @@ func Open(ctx context.Context, pool *pgxpool.Config, config ReaderConfig) (*Read
 		return nil, err
 	}
 	// Compiling a query over 24 partitions took seconds, which it never won back. The lock comes before the snapshot, and holds the views: what they show is what the snapshot says that they do.
-	hold := fmt.Sprintf(`SET LOCAL statement_timeout = %[1]d; SET LOCAL idle_in_transaction_session_timeout = %[1]d; SET LOCAL jit = off; LOCK TABLE %[2]s.%[3]s IN ACCESS SHARE MODE`,
+	hold := fmt.Sprintf(`SET LOCAL statement_timeout = %[1]d; SET LOCAL idle_in_transaction_session_timeout = %[1]d; SET LOCAL jit = off; SET LOCAL enable_partitionwise_aggregate = on; LOCK TABLE %[2]s.%[3]s IN ACCESS SHARE MODE`,
 		config.StatementTimeout.Milliseconds(), schema, tableDirty)
 	r := &Reader{config: config, hold: hold, begin: begin}
 	if r.pool, err = pgxpool.NewWithConfig(ctx, pool); err != nil {
