@@ -162,7 +162,7 @@ func (s *Store) checkEvent(ctx context.Context, place place) error {
 		return fmt.Errorf("checking the cursor: %w", err)
 	}
 	if id == uuid.Nil {
-		if id, err = s.archivedID(ctx, place); err != nil {
+		if id, err = s.idAt(ctx, place); err != nil {
 			return fmt.Errorf("checking the cursor: %w", err)
 		}
 	}

@@ -243,6 +243,9 @@ func (s *Store) classifyAppend(err error) error {
 		if pg.Constraint(err) == "" { // no partition: the month was made after this session last looked
 			return fmt.Errorf("%w: %w", ErrSerialization, err)
 		}
+		if strings.HasSuffix(pg.Constraint(err), "_position_check") { // sealed since this transaction's snapshot
+			return fmt.Errorf("%w: %w", ErrMonthClosed, err)
+		}
 	case pg.UniqueViolation:
 		if strings.HasSuffix(pg.Constraint(err), "_event_id_key") {
 			return fmt.Errorf("%w: %w", ErrDuplicateID, err)

@@ -3,6 +3,7 @@ package eventstore
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -64,39 +65,19 @@ func (s *Store) cold(month ArchivedMonth, id StreamID, read func(Cold) ([]Record
 	return events, nil
 }
 
-// archivedMonths are the months with events that cannot be read in the database. In a transaction they are those of its
-// snapshot, and those that have left the partitioned table since, which that snapshot does not know.
-func (s *Store) archivedMonths(ctx context.Context) ([]ArchivedMonth, error) {
-	if !s.inTx() {
-		_, archived, _ := s.months.get()
-		return archived, nil
-	}
-	rows, err := s.db.Query(ctx, s.sql.archived)
-	if err != nil {
-		return nil, fmt.Errorf("reading the archived months: %w", err)
-	}
-	archived, err := pgx.CollectRows(rows, pgx.RowToStructByPos[ArchivedMonth])
-	if err != nil {
-		return nil, fmt.Errorf("reading the archived months: %w", err)
-	}
-	for i := range archived {
-		archived[i].Month = archived[i].Month.UTC()
-	}
-	return archived, nil
-}
-
-// fillFromArchive adds what a page of a stream misses because its month is archived.
+// fillFromArchive adds what a page of a stream misses because its month is archived: months from the end that is read, and none
+// that the page does not need.
 func (s *Store) fillFromArchive(ctx context.Context, page []Recorded, head Head, left versions) ([]Recorded, error) {
-	archived, err := s.archivedMonths(ctx)
-	if err != nil {
-		return nil, err
-	}
+	_, archived, _ := s.months.get()
 	low, high, _ := left.bounds()
 	if most := Version(s.config.PageSize - 1); left.step > 0 {
 		high = min(high, low+most)
 	} else {
 		low = max(low, high-most)
+		archived = slices.Clone(archived)
+		slices.Reverse(archived)
 	}
+	var failed error
 	for _, month := range archived {
 		if month.Month.Before(monthOf(head.FirstRecordedAt)) || month.Month.After(head.LastRecordedAt) {
 			continue
@@ -105,18 +86,24 @@ func (s *Store) fillFromArchive(ctx context.Context, page []Recorded, head Head,
 			return cold.Stream(ctx, month, head.StreamID, low, high)
 		})
 		if err != nil {
-			return nil, err
+			failed = cmp.Or(failed, err)
+			continue
 		}
 		page = append(page, found...)
+		slices.SortFunc(page, func(a, b Recorded) int { return int(left.step) * cmp.Compare(a.Version, b.Version) })
+		page = slices.CompactFunc(page, func(a, b Recorded) bool { return a.Version == b.Version }) // archived in between
+		page = page[:min(len(page), s.config.PageSize)]
+		if left.firstMissing(page, s.config.PageSize) == 0 {
+			return page, nil
+		}
 	}
-	slices.SortFunc(page, func(a, b Recorded) int { return int(left.step) * cmp.Compare(a.Version, b.Version) })
-	page = slices.CompactFunc(page, func(a, b Recorded) bool { return a.Version == b.Version }) // archived in between
-	return page[:min(len(page), s.config.PageSize)], nil
+	return page, failed
 }
 
-// lastOccurredInArchive is LastOccurred where the database does not hold all of the stream.
-func (s *Store) lastOccurredInArchive(ctx context.Context, id StreamID, by time.Time) (Version, error) {
-	for event, err := range s.Backward(ctx, id, 0) {
+// lastOccurredByReading is LastOccurred where one statement cannot look through all of the stream.
+func (s *Store) lastOccurredByReading(ctx context.Context, id StreamID, by time.Time) (Version, error) {
+	asStored := func(context.Context, *Recorded) error { return nil }
+	for event, err := range s.stream(ctx, id, 0, asStored, backwardFrom(0)) {
 		if err != nil {
 			return 0, err
 		}
@@ -127,27 +114,31 @@ func (s *Store) lastOccurredInArchive(ctx context.Context, id StreamID, by time.
 	return 0, nil
 }
 
-// archivedID is the id of an event in an archived month; without Config.Cold that of the place itself, if the month holds its
-// position: what was archived cannot have been lost by a crash. Zero: it is in none.
-func (s *Store) archivedID(ctx context.Context, place place) (uuid.UUID, error) {
-	if !s.inTx() {
-		if err := s.months.load(ctx, s.db, s.sql.months); err != nil {
-			return uuid.Nil, err
-		}
-	}
-	archived, err := s.archivedMonths(ctx)
-	if err != nil {
+// idAt is the id of the event at a place, by the month that holds it now: a month may have left or come back since the statement
+// before. Of an archived month without Config.Cold it is that of the place itself, if the month holds its position: what was
+// archived cannot have been lost by a crash. Zero: there is none.
+func (s *Store) idAt(ctx context.Context, place place) (id uuid.UUID, err error) {
+	if err := s.months.load(ctx, s.db, s.sql.months); err != nil {
 		return uuid.Nil, err
 	}
-	for _, month := range archived {
-		if !month.Month.Equal(monthOf(place.recordedAt)) || place.position < month.First || place.position > month.Last {
+	online, archived, _ := s.months.get()
+	month := monthOf(place.recordedAt)
+	if slices.ContainsFunc(online, month.Equal) {
+		err := s.db.QueryRow(ctx, `SELECT event_id FROM `+string(s.sql.schema)+`.`+leafOf(month)+` WHERE position = $1::bigint`, int64(place.position)).Scan(&id)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return uuid.Nil, nil
+		}
+		return id, gone(err)
+	}
+	for _, m := range archived {
+		if !m.Month.Equal(month) || place.position < m.First || place.position > m.Last {
 			continue
 		}
 		if s.config.Cold == nil {
 			return place.eventID, nil
 		}
-		events, err := s.cold(month, "", func(cold Cold) ([]Recorded, error) {
-			return cold.Log(ctx, month, place.position-1, place.position, 1)
+		events, err := s.cold(m, "", func(cold Cold) ([]Recorded, error) {
+			return cold.Log(ctx, m, place.position-1, place.position, 1)
 		})
 		if err != nil || len(events) == 0 {
 			return uuid.Nil, err
@@ -219,8 +210,8 @@ func (r *logReader) projects(ctx context.Context, events []Recorded) (map[Stream
 
 // chooses is [Filter.where] for an event that comes from an archive; streams are those of the filter's project.
 func (f Filter) chooses(e Recorded, streams map[StreamID]bool) bool {
-	within := func(r TimeRange, t time.Time) bool {
-		return (r.From.IsZero() || !t.Before(r.From)) && (r.Until.IsZero() || t.Before(r.Until))
+	within := func(r TimeRange, t time.Time) bool { // bounds are cut as the database cuts them
+		return (r.From.IsZero() || !t.Before(cutTime(r.From))) && (r.Until.IsZero() || t.Before(cutTime(r.Until)))
 	}
 	return (len(f.Categories) == 0 || slices.ContainsFunc(f.Categories, func(c string) bool { return strings.HasPrefix(string(e.StreamID), c+"-") })) &&
 		(f.Project == "" || streams[e.StreamID]) &&

@@ -64,13 +64,12 @@ func scanSettled(row pgx.Row) (settlement, error) {
 // second sees the settled position in a setting of their common transaction.
 func (r *logReader) survey(ctx context.Context) (settlement, error) {
 	s := r.store
-	var changing error
 	for range 5 {
-		months, _, revision := s.months.get()
-		months = r.filter.months(months)
+		online, archived, revision := s.months.get()
+		months := r.filter.months(online)
 		var batch pgx.Batch
 		batch.Queue(s.sql.settled, int64(r.cursor))
-		if s.inTx() || len(months) > 0 {
+		if len(months) > 0 {
 			batch.Queue(r.probeSQL(months), int64(r.cursor))
 		}
 		var ranges []leafRange
@@ -78,28 +77,17 @@ func (r *logReader) survey(ctx context.Context) (settlement, error) {
 			found, ranges, err = r.sendSurvey(ctx, db, &batch, months)
 			return found, err
 		})
-		if pg.Code(err) == pg.UndefinedTable && !s.inTx() && len(months) > 0 && changing == nil { // a month left since the list was read
-			changing = err
-			if err := s.months.load(ctx, s.db, s.sql.months); err != nil {
-				return found, err
-			}
-			continue
+		if err != nil && (pg.Code(err) != pg.UndefinedTable || s.inTx()) {
+			return found, fmt.Errorf("settling the log: %w", gone(err))
 		}
-		if err != nil {
-			return found, fmt.Errorf("settling the log: %w", err)
-		}
-		if found.last >= 0 && r.cursor > found.last {
+		if err == nil && found.last >= 0 && r.cursor > found.last {
 			return found, &RewoundError{Position: r.cursor, Last: found.last}
 		}
-		if s.inTx() || found.months == revision {
-			archived, err := s.archivedMonths(ctx)
-			if err != nil {
-				return found, err
-			}
+		if err == nil && found.months == revision {
 			r.segments = planSegments(append(ranges, r.archivedRanges(archived, found.settled)...))
 			return found, nil
 		}
-		// The list was older than the settled position: months may be missing from it.
+		// The list was older than the settled position: months may be missing from it, or have left.
 		if err := s.months.load(ctx, s.db, s.sql.months); err != nil {
 			return found, err
 		}
@@ -140,11 +128,7 @@ func (r *logReader) sendSurvey(ctx context.Context, db pg.DB, batch *pgx.Batch, 
 		if p.First == nil {
 			continue
 		}
-		leaf := leafRange{first: Position(*p.First), last: Position(*p.Last)}
-		if !r.store.inTx() {
-			leaf.month = months[p.Leaf]
-		}
-		ranges = append(ranges, leaf)
+		ranges = append(ranges, leafRange{month: months[p.Leaf], first: Position(*p.First), last: Position(*p.Last)})
 	}
 	return found, ranges, err
 }
@@ -160,9 +144,6 @@ func (r *logReader) probeSQL(months []time.Time) string {
 	const settled = `current_setting('hindsight.settled')::bigint` // as the statement before has found
 	const probe = `, min(position), max(position) FROM {{leaf}} WHERE position > $1::bigint AND position <= ` + settled
 	s := r.store
-	if s.inTx() {
-		return s.sql.schema.SQL(`SELECT 0` + strings.ReplaceAll(probe, "{{leaf}}", "{{schema}}.events"))
-	}
 	leaves := make([]string, len(months))
 	for i, month := range months {
 		leaves[i] = s.overLeaves([]time.Time{month}, `SELECT `+strconv.Itoa(i)+probe, "")
@@ -194,7 +175,7 @@ func (r *logReader) window(ctx context.Context, limit int) ([]Recorded, error) {
 		return nil, r.planAgain(ctx)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("reading the log after position %d: %w", r.cursor, err)
+		return nil, fmt.Errorf("reading the log after position %d: %w", r.cursor, gone(err))
 	}
 	if len(page) == limit {
 		r.cursor = page[limit-1].Position
@@ -247,18 +228,12 @@ func (r *logReader) readOnline(ctx context.Context, months []time.Time, upTo Pos
 	perLeaf := `SELECT ` + eventColumns + ` FROM {{leaf}} WHERE position > $1::bigint AND position <= $2::bigint` + r.where
 	const tail = ` ORDER BY position LIMIT $3::bigint`
 	s := r.store
-	sql := ""
-	if s.inTx() {
-		sql = `SELECT ` + eventColumns + ` FROM ` + string(s.sql.schema) + `.events WHERE position > $1::bigint AND position <= $2::bigint` + r.where + tail
-	} else {
-		sql = s.overLeaves(months, perLeaf, tail)
-	}
-	return s.collect(ctx, r.buffer, sql, append([]any{int64(r.cursor), int64(upTo), limit}, r.args...)...)
+	return s.collect(ctx, r.buffer, s.overLeaves(months, perLeaf, tail), append([]any{int64(r.cursor), int64(upTo), limit}, r.args...)...)
 }
 
 // leafRange is where a month's events stand that are still to be read.
 type leafRange struct {
-	month       time.Time // zero: the parent
+	month       time.Time
 	first, last Position
 	cold        *ArchivedMonth // its events are not in the database
 }

@@ -45,6 +45,14 @@ type registeredMonth struct {
 	Archive     string
 }
 
+// gone makes an error of a transaction that reads a month which has been dropped since it looked: it has to be repeated.
+func gone(err error) error {
+	if pg.Code(err) == pg.UndefinedTable {
+		return fmt.Errorf("%w: a month has left the database meanwhile: %w", ErrSerialization, err)
+	}
+	return err
+}
+
 // load reads the registry again. To be complete for positions up to a settled one it must run after that was read.
 func (l *monthList) load(ctx context.Context, db pg.DB, sql string) error {
 	rows, err := db.Query(ctx, sql)

@@ -24,8 +24,6 @@ var (
 	sqlHead string
 	//go:embed sql/last_occurred.sql
 	sqlLastOccurred string
-	//go:embed sql/archived.sql
-	sqlArchived string
 	//go:embed sql/of_project.sql
 	sqlOfProject string
 	//go:embed sql/months.sql
@@ -61,7 +59,7 @@ type queries struct {
 	append, appendMany, appendGroup string
 	firstAnswer, ensureMonth        string
 	lastOccurred                    string
-	archived, ofProject             string
+	ofProject                       string
 	head, months, settled, settle   string
 	checkEvent, checkSchema, health string
 }
@@ -71,7 +69,7 @@ func newQueries(schema pg.Schema) queries {
 		schema: schema, imports: newImportQueries(schema),
 		append: schema.SQL(sqlAppend), appendMany: schema.SQL(sqlAppendMany), appendGroup: schema.SQL(sqlAppendGroup),
 		firstAnswer:  schema.SQL(sqlFirstAnswer),
-		lastOccurred: schema.SQL(sqlLastOccurred), archived: schema.SQL(sqlArchived), ofProject: schema.SQL(sqlOfProject),
+		lastOccurred: schema.SQL(sqlLastOccurred), ofProject: schema.SQL(sqlOfProject),
 		head: schema.SQL(sqlHead), months: schema.SQL(sqlMonths), settled: schema.SQL(sqlSettled),
 		checkEvent: schema.SQL(sqlCheckEvent), checkSchema: schema.SQL(sqlCheckSchema), health: schema.SQL(sqlHealth),
 		ensureMonth: schema.SQL(`SELECT {{schema}}.ensure_month($1::text::date)`),

@@ -22,22 +22,26 @@ import (
 // connection while the loop's body runs. An error comes last and once; it matches [ErrInvalid], [ErrArchived],
 // [ErrCorrupt], or what [Codec.Decode] returns.
 func (s *Store) Stream(ctx context.Context, id StreamID, after Version) iter.Seq2[Recorded, error] {
-	return s.stream(ctx, id, after, func(head Version) versions { return versions{next: after + 1, last: head, step: 1} })
+	return s.stream(ctx, id, after, s.decode, func(head Version) versions { return versions{next: after + 1, last: head, step: 1} })
 }
 
 // StreamTo is [Store.Stream] up to a version, included; no more than that is fetched.
 func (s *Store) StreamTo(ctx context.Context, id StreamID, after, to Version) iter.Seq2[Recorded, error] {
-	return s.stream(ctx, id, min(after, to), func(head Version) versions { return versions{next: after + 1, last: min(head, to), step: 1} })
+	return s.stream(ctx, id, min(after, to), s.decode, func(head Version) versions { return versions{next: after + 1, last: min(head, to), step: 1} })
 }
 
 // Backward yields the events of a stream before a version (0: from the end), newest first; otherwise as [Store.Stream].
 func (s *Store) Backward(ctx context.Context, id StreamID, before Version) iter.Seq2[Recorded, error] {
-	return s.stream(ctx, id, before, func(head Version) versions {
+	return s.stream(ctx, id, before, s.decode, backwardFrom(before))
+}
+
+func backwardFrom(before Version) func(head Version) versions {
+	return func(head Version) versions {
 		if before > 0 && before <= head {
 			head = before - 1
 		}
 		return versions{next: head, last: 1, step: -1}
-	})
+	}
 }
 
 // LastOccurred is the version of the last event of a stream that had occurred by a time; 0 if there is none. Events before it
@@ -52,8 +56,8 @@ func (s *Store) LastOccurred(ctx context.Context, id StreamID, by time.Time) (Ve
 	if err != nil {
 		return 0, fmt.Errorf("looking for what had occurred in %s: %w", id, err)
 	}
-	if archived {
-		return s.lastOccurredInArchive(ctx, id, by)
+	if archived || s.inTx() { // a transaction's snapshot may not know of a month that has left
+		return s.lastOccurredByReading(ctx, id, by)
 	}
 	return last, nil
 }
@@ -67,7 +71,7 @@ type versions struct {
 func (v versions) len() int { return int((v.last-v.next)*v.step) + 1 }
 
 // stream yields the asked versions and asserts that each of them is there.
-func (s *Store) stream(ctx context.Context, id StreamID, bound Version, ask func(head Version) versions) iter.Seq2[Recorded, error] {
+func (s *Store) stream(ctx context.Context, id StreamID, bound Version, decode func(context.Context, *Recorded) error, ask func(head Version) versions) iter.Seq2[Recorded, error] {
 	return func(yield func(Recorded, error) bool) {
 		if bound < 0 {
 			yield(Recorded{}, &InvalidError{Index: -1, Field: "version", Reason: fmt.Sprintf("is %d, they start at 1", bound)})
@@ -89,7 +93,7 @@ func (s *Store) stream(ctx context.Context, id StreamID, bound Version, ask func
 				}
 			}
 			for i := range page {
-				if err := s.decode(ctx, &page[i]); err != nil {
+				if err := decode(ctx, &page[i]); err != nil {
 					yield(Recorded{}, err)
 					return
 				}
@@ -165,29 +169,26 @@ func (s *Store) streamPage(ctx context.Context, buffer []Recorded, head Head, le
 	stale := len(months) == 0 || months[len(months)-1].Before(monthOf(head.LastRecordedAt))
 	missing := left.next
 	for range 2 {
-		if stale && !s.inTx() {
+		if stale {
 			if err := s.months.load(ctx, s.db, s.sql.months); err != nil {
 				return nil, err
 			}
 		}
 		page, err := s.readStreamPage(ctx, buffer, head, left)
-		if err != nil && pg.Code(err) != pg.UndefinedTable {
-			return nil, fmt.Errorf("reading %s: %w", head.StreamID, err)
+		if err != nil && (pg.Code(err) != pg.UndefinedTable || s.inTx()) {
+			return nil, fmt.Errorf("reading %s: %w", head.StreamID, gone(err))
 		}
 		if err == nil {
 			if missing = left.firstMissing(page, s.config.PageSize); missing == 0 {
 				return page, nil
 			}
 			page, err = s.fillFromArchive(ctx, page, head, left)
-			if err != nil && (stale || s.inTx()) { // else the month may have been restored since the list was read
+			if err != nil && stale { // else the month may have been restored since the list was read
 				return nil, err
 			}
-			if missing = left.firstMissing(page, s.config.PageSize); missing == 0 {
+			if missing = left.firstMissing(page, s.config.PageSize); err == nil && missing == 0 {
 				return page, nil
 			}
-		}
-		if s.inTx() {
-			break
 		}
 		stale = true // a leaf may have come or gone since the list was read
 	}
@@ -206,13 +207,6 @@ func (v versions) firstMissing(page []Recorded, pageSize int) Version {
 }
 
 func (s *Store) readStreamPage(ctx context.Context, buffer []Recorded, head Head, left versions) ([]Recorded, error) {
-	if s.inTx() {
-		low, high, order := left.bounds() // through the parent: it locks the partitions a time bound leaves, but cannot lose one
-		return s.collect(ctx, buffer, `SELECT `+eventColumns+` FROM `+string(s.sql.schema)+`.events
- WHERE stream_id = $1::text AND version >= $2::bigint AND version <= $3::bigint AND recorded_at >= $5 AND recorded_at <= $6
- ORDER BY `+order+` LIMIT $4::bigint`,
-			string(head.StreamID), int64(low), int64(high), s.config.PageSize, head.FirstRecordedAt, head.LastRecordedAt)
-	}
 	months, _, _ := s.months.get()
 	months = between(months, head.FirstRecordedAt, head.LastRecordedAt)
 	if len(months) == 0 {

@@ -119,7 +119,7 @@ type Store struct {
 	db     pg.DB         // the pool, or the caller's transaction
 	pool   *pgxpool.Pool // nil inside a transaction
 	makers *pgxpool.Pool // the pool inside a transaction too, for making months beside it; may be nil
-	months *monthList    // shared with the stores of WithTx
+	months *monthList    // a transaction has its own
 	news   *newsroom     // as above
 	group  *group        // of concurrent appends; nil inside a transaction
 
@@ -160,6 +160,7 @@ func New(pool *pgxpool.Pool, config Config) (*Store, error) {
 func (s *Store) WithTx(tx pgx.Tx) *Store {
 	inTx := *s
 	inTx.db, inTx.pool, inTx.group = tx, nil, nil
+	inTx.months = &monthList{} // as the transaction sees them
 	return &inTx
 }
 

@@ -60,8 +60,9 @@ func (d *Dir) Put(_ context.Context, key string, content []byte) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.Remove(file.Name())) }()
-	if _, err = file.Write(content); err == nil {
-		err = file.Sync()
+	_, err = file.Write(content)
+	if err == nil {
+		err = errors.Join(file.Chmod(0o640), file.Sync())
 	}
 	if err = errors.Join(err, file.Close()); err != nil {
 		return fmt.Errorf("writing %s: %w", key, err)

@@ -1,6 +1,7 @@
 package partition
 
 import (
+	"cmp"
 	"container/list"
 	"context"
 	"crypto/sha256"
@@ -77,7 +78,7 @@ func (c *Cold) Log(ctx context.Context, month eventstore.ArchivedMonth, after, u
 		if err != nil {
 			return nil, err
 		}
-		from, _ := slices.BinarySearchFunc(x.Frames, after+1, func(f frame, p eventstore.Position) int { return compare(f.Last, p) })
+		from, _ := slices.BinarySearchFunc(x.Frames, after+1, func(f frame, p eventstore.Position) int { return cmp.Compare(f.Last, p) })
 		for n := from; n < len(x.Frames) && x.Frames[n].First <= upTo && len(events) < limit; n++ {
 			found, err := c.frame(ctx, month.Month, part, x, n)
 			if err != nil {
@@ -85,7 +86,7 @@ func (c *Cold) Log(ctx context.Context, month eventstore.ArchivedMonth, after, u
 			}
 			for i := range found {
 				if found[i].Position > after && found[i].Position <= upTo && len(events) < limit {
-					events = append(events, found[i])
+					events = append(events, own(found[i]))
 				}
 			}
 		}
@@ -93,14 +94,10 @@ func (c *Cold) Log(ctx context.Context, month eventstore.ArchivedMonth, after, u
 	return events, nil
 }
 
-func compare(a, b eventstore.Position) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
+// own is an event that its reader may change.
+func own(e eventstore.Recorded) eventstore.Recorded {
+	e.JSON, e.MetadataJSON = slices.Clone(e.JSON), slices.Clone(e.MetadataJSON)
+	return e
 }
 
 // Stream implements [eventstore.Cold].
@@ -122,7 +119,7 @@ func (c *Cold) Stream(ctx context.Context, month eventstore.ArchivedMonth, id ev
 			}
 			for i := range found {
 				if found[i].StreamID == id && found[i].Version >= low && found[i].Version <= high {
-					events = append(events, found[i])
+					events = append(events, own(found[i]))
 				}
 			}
 		}
@@ -172,6 +169,13 @@ func (c *Cold) frame(ctx context.Context, month time.Time, part Part, x *index, 
 			return nil, err
 		}
 		events, err := c.decoder.frame(piece)
+		if err != nil { // the copy on the disk may be spoilt
+			c.cache.forget(part.Events)
+			if piece, err = c.cache.piece(ctx, month, part.Events, x.Frames[n].Offset, x.Frames[n].Bytes); err != nil {
+				return nil, err
+			}
+			events, err = c.decoder.frame(piece)
+		}
 		if err != nil {
 			return nil, &DamagedError{Month: month, Key: part.Events.Key, Problem: "cannot be read", Err: err}
 		}
@@ -337,8 +341,7 @@ func (c *cache) fetch(ctx context.Context, month time.Time, object Object) ([]by
 	if err != nil {
 		return nil, err
 	}
-	path := filepath.Join(c.dir, object.SHA256)
-	if err := errors.Join(os.WriteFile(path+".unfinished", content, 0o600), os.Rename(path+".unfinished", path)); err != nil {
+	if err := c.keep(object, content); err != nil {
 		return content, nil //nolint:nilerr // a full disk spoils the cache, not the answer
 	}
 	c.mu.Lock()
@@ -346,6 +349,22 @@ func (c *cache) fetch(ctx context.Context, month time.Time, object Object) ([]by
 	c.note(object)
 	c.shrink()
 	return content, nil
+}
+
+// keep writes an object's file, whole under its name.
+func (c *cache) keep(object Object, content []byte) error {
+	file, err := os.CreateTemp(c.dir, "*.unfinished")
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(content)
+	if err = errors.Join(err, file.Close()); err == nil {
+		err = os.Rename(file.Name(), filepath.Join(c.dir, object.SHA256))
+	}
+	if err != nil {
+		_ = os.Remove(file.Name())
+	}
+	return err
 }
 
 func (c *cache) use(object Object) bool {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/sight-platform/hindsight/eventstore"
 	"github.com/sight-platform/hindsight/internal/pg"
 )
 
@@ -24,8 +25,17 @@ func (k *keeper) gate(ctx context.Context, db pg.DB, m Month) error {
 	return &NotYetError{Month: m.Month, State: m.State, Reason: fmt.Sprintf("it ends at position %d, and not past it are ", m.Last), Behind: behind}
 }
 
-// leave sends readers elsewhere, before the partition goes.
+// leave sends readers elsewhere, before the partition goes: one month at a time, as PostgreSQL detaches one at a time.
 func (k *keeper) leave(ctx context.Context, m Month) error {
+	months, err := k.list(ctx)
+	if err != nil {
+		return err
+	}
+	for _, other := range months {
+		if other.Leaving || other.State == Detached && other.Attached {
+			return &NotYetError{Month: m.Month, State: m.State, Reason: "month " + other.String() + " is still being detached"}
+		}
+	}
 	if err := k.gate(ctx, k.conn, m); err != nil { // before the digest, which takes a while
 		return err
 	}
@@ -43,6 +53,15 @@ func (k *keeper) leave(ctx context.Context, m Month) error {
 // detach takes a month's table out of the partitioned one. CONCURRENTLY makes it in two transactions, with a wait between them
 // for those who still read it through the parent; an interruption leaves it half done, and FINALIZE ends that.
 func (k *keeper) detach(ctx context.Context, m Month) error {
+	if !m.Attached {
+		return nil
+	}
+	if err := k.patiently(ctx, "guarding "+m.leaf(), func() error {
+		_, err := k.conn.Exec(ctx, k.on(m, "guard"))
+		return err
+	}); err != nil {
+		return err
+	}
 	leaf := k.quoted.SQL("{{schema}}." + m.leaf())
 	for try := 1; m.Attached; try++ {
 		how := "CONCURRENTLY"
@@ -57,7 +76,7 @@ func (k *keeper) detach(ctx context.Context, m Month) error {
 			return err
 		}
 		if m.Attached && try == lockTries {
-			return &NotYetError{Month: m.Month, State: m.State, Reason: "its table is in use through the parent, by a transaction that stays open"}
+			return &NotYetError{Month: m.Month, State: m.State, Reason: "a transaction stays open that uses its table, or that began before and could"}
 		}
 		if m.Attached {
 			if err := sleep(ctx, 10*lockTimeout); err != nil {
@@ -65,37 +84,29 @@ func (k *keeper) detach(ctx context.Context, m Month) error {
 			}
 		}
 	}
-	return k.patiently(ctx, "guarding "+m.leaf(), func() error {
-		_, err := k.conn.Exec(ctx, k.on(m, "guard"))
-		if pg.Code(err) == duplicateObject { // an earlier run has done it
-			return nil
-		}
-		return err
-	})
+	_, err := k.conn.Exec(ctx, k.sql["left"], m.date()) // the quarantine begins
+	return err
 }
 
-const duplicateObject = "42710"
-
-// drop removes a detached month's table, when what is in it is what was archived, and all are past it. The lock keeps writers
-// out, and lets those who still read the table go on, until the last moment.
+// drop removes a detached month's table, when what is in it is what was archived, what is archived can be read, and all are past it.
 func (k *keeper) drop(ctx context.Context, m Month) error {
-	if wait := time.Until(m.ChangedAt.Add(k.config.Quarantine)); wait > 0 {
+	if wait := k.config.Quarantine - m.Since; wait > 0 {
 		return &NotYetError{Month: m.Month, State: m.State, Reason: fmt.Sprintf("its quarantine goes on for %s", wait.Round(time.Second))}
 	}
 	if k.config.Archive == nil {
 		return fmt.Errorf("dropping month %s: %w", m, ErrNoArchive)
 	}
-	if _, err := readManifest(ctx, k.config.Archive, m.Month, m.Archive); err != nil {
+	if err := k.gate(ctx, k.conn, m); err != nil {
 		return err
 	}
-	if err := k.gate(ctx, k.conn, m); err != nil {
+	if err := k.readBack(ctx, m, "verify", func([]eventstore.Recorded) error { return nil }); err != nil { // objects may have gone since it was verified
 		return err
 	}
 	leaf := k.quoted.SQL("{{schema}}." + m.leaf())
 	return k.patiently(ctx, "dropping "+m.leaf(), func() error {
 		return pg.InTx(ctx, k.conn, func(tx pgx.Tx) error {
-			if m.Stands {
-				if _, err := tx.Exec(ctx, `LOCK TABLE `+leaf+` IN SHARE ROW EXCLUSIVE MODE`); err != nil {
+			if m.Stands { // nobody reads it any more, but by a list of months that is as old as the quarantine
+				if _, err := tx.Exec(ctx, `LOCK TABLE `+leaf+` IN ACCESS EXCLUSIVE MODE`); err != nil {
 					return err
 				}
 				if err := k.unchanged(ctx, tx, m); err != nil {
@@ -114,7 +125,8 @@ func (k *keeper) drop(ctx context.Context, m Month) error {
 	})
 }
 
-// Release lets months go without waiting for a checkpoint that nobody will move on any more, for a reason that stays on record.
+// Release lets months go without waiting for a checkpoint that nobody will move on any more, for a reason that stays on record. When
+// the checkpoint moves all the same, months wait for it again.
 // A projection that is run again under that name and version reads what has gone from the archive, through Config.Cold.
 func (m *Months) Release(ctx context.Context, name string, version int, reason string) error {
 	if reason == "" {

@@ -8,8 +8,8 @@
 // Each number is cited by the tests that prove it.
 //
 //	M1  Sealed: a sealed month holds all events that were ever acknowledged in it, and no other comes.
-//	M2  Nothing unproven goes: a table is dropped only when its archive was read back whole, and the table itself, under a lock, still
-//	    has the digest of when it was sealed.
+//	M2  Nothing unproven goes: a table is dropped only when its archive was read back whole just before, and the table itself, under a
+//	    lock, still has the digest of when it was sealed.
 //	M3  Nobody is cut off: a month leaves only when every checkpoint is past it, but those that were released with a reason.
 //	M4  Killed anywhere: whatever step a run is killed in, the next run goes on; nothing is lost or doubled, and every read gives what it
 //	    gave before.
@@ -30,7 +30,8 @@
 //	sealed     the range of positions is a validated constraint (it stops a transaction whose snapshot is older than the mark), the
 //	           table is frozen and analysed, and its digest stands in the registry.
 //	exported   the objects are written, the manifest last, and the registry holds the manifest's SHA-256.
-//	verified   every object was read back, and has the count and digest that were sealed.
+//	verified   every object was read back: the events have the count and digest that were sealed, the index finds each of them, and the
+//	           Parquet has as many rows.
 //	detached   readers of positions are sent to the archive, then the table leaves the partitioned one, with DETACH CONCURRENTLY. It
 //	           stays, guarded against changes, for its quarantine.
 //	dropped    the table is gone.

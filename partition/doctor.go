@@ -19,7 +19,7 @@ type Finding struct {
 const abandoned = 24 * time.Hour
 
 // Doctor names what stands in the way of months: steps that were interrupted or take long, tables that should be there or should not,
-// checkpoints that nobody moves on. It changes nothing and needs only the right to read. A healthy log has no findings.
+// checkpoints that nobody moves on. It changes nothing. A healthy log has no findings.
 func (m *Months) Doctor(ctx context.Context) ([]Finding, error) {
 	months, err := m.list(ctx, m.pool)
 	if err != nil {

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/sight-platform/hindsight/eventstore"
 )
 
@@ -141,8 +143,9 @@ func (k *keeper) finishedParts(ctx context.Context, m Month) (parts []Part, err 
 	}
 }
 
-// putPart writes the objects of a part. What a killed run left of a part without an index is of the same events, but another
-// release of a library may have encoded them otherwise: nothing refers to it, and it is replaced.
+// putPart writes the objects of a part. What a killed run left of a part without an index has the same bytes, unless another release
+// of a library encodes them otherwise. It is never replaced: who has lost the lock without knowing it must not destroy what
+// another run has verified.
 func (k *keeper) putPart(ctx context.Context, m Month, w *partWriter, n int) (Part, error) {
 	contents, part, err := w.objects(m.Month, n)
 	if err != nil {
@@ -151,9 +154,7 @@ func (k *keeper) putPart(ctx context.Context, m Month, w *partWriter, n int) (Pa
 	for i, object := range []Object{part.Events, part.Parquet, part.Index} {
 		err := putSame(ctx, k.config.Archive, object.Key, contents[i])
 		if errors.Is(err, ErrExists) {
-			if err = k.config.Archive.Delete(ctx, object.Key); err == nil {
-				err = k.config.Archive.Put(ctx, object.Key, contents[i])
-			}
+			return part, &DamagedError{Month: m.Month, Key: object.Key, Problem: "is of another export, which has not ended: delete the month's objects, and archive it again", Err: err}
 		}
 		if err != nil {
 			return part, fmt.Errorf("writing %s: %w", object.Key, err)
@@ -162,22 +163,31 @@ func (k *keeper) putPart(ctx context.Context, m Month, w *partWriter, n int) (Pa
 	return part, nil
 }
 
-// eachRow streams a month's events in position order; e is f's until it returns.
+// rowsAtOnce bounds what is read by a statement: none stays open, with its snapshot, while the archive is written to.
+const rowsAtOnce = 10_000
+
+// eachRow reads a month's events in position order.
 func (k *keeper) eachRow(ctx context.Context, m Month, after eventstore.Position, f func(e *eventstore.Recorded) error) error {
-	rows, err := k.conn.Query(ctx, k.on(m, "rows"), int64(after))
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var e eventstore.Recorded
-		if err := rows.Scan((*int64)(&e.Position), &e.RecordedAt, (*string)(&e.StreamID), (*int64)(&e.Version), &e.ID, &e.Type, &e.SchemaVersion,
-			&e.OccurredAt, (*[]byte)(&e.JSON), (*[]byte)(&e.MetadataJSON)); err != nil {
+	for {
+		rows, err := k.conn.Query(ctx, k.on(m, "rows"), int64(after), rowsAtOnce)
+		if err != nil {
 			return err
 		}
-		if err := f(&e); err != nil {
+		events, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (e eventstore.Recorded, err error) {
+			return e, row.Scan((*int64)(&e.Position), &e.RecordedAt, (*string)(&e.StreamID), (*int64)(&e.Version), &e.ID, &e.Type, &e.SchemaVersion,
+				&e.OccurredAt, (*[]byte)(&e.JSON), (*[]byte)(&e.MetadataJSON))
+		})
+		if err != nil {
 			return err
 		}
+		for i := range events {
+			if err := f(&events[i]); err != nil {
+				return err
+			}
+		}
+		if len(events) < rowsAtOnce {
+			return nil
+		}
+		after = events[len(events)-1].Position
 	}
-	return rows.Err()
 }

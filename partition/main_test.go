@@ -99,15 +99,23 @@ type stored struct {
 	Metadata string
 }
 
-func collect(t testing.TB, events func(func(eventstore.Recorded, error) bool)) (all []stored) {
+func collect(t testing.TB, events func(func(eventstore.Recorded, error) bool)) []stored {
 	t.Helper()
+	all, err := gather(events)
+	require.NoError(t, err)
+	return all
+}
+
+func gather(events func(func(eventstore.Recorded, error) bool)) (all []stored, err error) {
 	for e, err := range events {
-		require.NoError(t, err)
+		if err != nil {
+			return all, err
+		}
 		all = append(all, stored{
 			e.Position, e.StreamID, e.Version, e.ID.String(), e.Type, e.SchemaVersion, e.RecordedAt, e.OccurredAt, string(e.JSON), string(e.MetadataJSON),
 		})
 	}
-	return all
+	return all, nil
 }
 
 func exec(t testing.TB, log *eventstoretest.Log, sql string) {

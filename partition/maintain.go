@@ -32,8 +32,10 @@ func (m *Months) Run(ctx context.Context) error {
 			return ctx.Err()
 		case err != nil:
 			m.config.Logger.ErrorContext(ctx, "looking after the months", "err", err)
-		case len(done.Moved) > 0:
-			m.config.Logger.InfoContext(ctx, "months went on", "moved", done.Moved)
+		default:
+			for _, waiting := range done.Waiting {
+				m.config.Logger.InfoContext(ctx, "a month waits", "why", waiting.Error())
+			}
 		}
 		if err := sleep(ctx, m.config.Interval); err != nil {
 			return err
@@ -68,10 +70,10 @@ func (m *Months) Maintain(ctx context.Context) (done Done, err error) {
 			if !month.Over {
 				goal = Open
 			}
-			if m.config.Archived > 0 && past >= m.config.Online+m.config.Archived && month.State == Dropped {
-				failed = errors.Join(failed, k.expire(ctx, month))
-			}
 			moved, err := k.advance(ctx, month, goal)
+			if err == nil && m.config.Archived > 0 && past >= m.config.Online+m.config.Archived && month.State == Dropped {
+				err = k.expire(ctx, month)
+			}
 			if moved != month.State {
 				done.Moved = append(done.Moved, Move{month.Month, month.State, moved})
 			}
@@ -106,23 +108,23 @@ func (m *Months) Archive(ctx context.Context, month time.Time) (State, error) {
 	return state, err
 }
 
-// steps lead from each state to the next.
-func (k *keeper) steps(state State) (step func(context.Context, Month) error, next State) {
+// stepFrom leads from a state to the next.
+func (k *keeper) stepFrom(state State) func(context.Context, Month) error {
 	switch state {
 	case Open:
-		return k.beginSeal, Sealing
+		return k.beginSeal
 	case Sealing:
-		return k.finishSeal, Sealed
+		return k.finishSeal
 	case Sealed:
-		return k.export, Exported
+		return k.export
 	case Exported, Restored:
-		return k.verify, Verified
+		return k.verify
 	case Verified:
-		return k.leave, Detached
+		return k.leave
 	case Detached:
-		return k.leaveAndDrop, Dropped
+		return k.leaveAndDrop
 	}
-	return nil, state
+	return nil
 }
 
 // leaveAndDrop ends a detachment, which a kill may have left half done, and drops what has stood its quarantine.
@@ -148,7 +150,7 @@ func (s State) order() int {
 // advance takes a month towards a state, and returns the one it has reached.
 func (k *keeper) advance(ctx context.Context, m Month, goal State) (State, error) {
 	for m.State.order() < goal.order() {
-		step, _ := k.steps(m.State)
+		step := k.stepFrom(m.State)
 		if step == nil {
 			return m.State, fmt.Errorf("month %s is %s, which this program does not know", m, m.State)
 		}
@@ -171,8 +173,12 @@ func (k *keeper) expire(ctx context.Context, m Month) error {
 		return nil
 	}
 	if m.Archive != "" {
-		if _, err := k.conn.Exec(ctx, k.sql["expired"], m.date()); err != nil {
+		if err := k.gate(ctx, k.conn, m); err != nil { // who reads from the archive goes first
 			return err
+		}
+		tag, err := k.conn.Exec(ctx, k.sql["expired"], m.date())
+		if err != nil || tag.RowsAffected() == 0 {
+			return errors.Join(err, errMoved)
 		}
 		k.config.Logger.WarnContext(ctx, "the archive of a month is deleted, as Config.Archived says", "month", m.String(), "rows", m.Rows)
 	}

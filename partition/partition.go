@@ -171,10 +171,11 @@ type Month struct {
 	Digest      []byte
 	Archive     string // the manifest and its SHA-256
 	ChangedAt   time.Time
-	Over        bool // it has ended, and the time for clocks that are behind
-	Stands      bool // its table is there …
-	Attached    bool // … as a partition …
-	Leaving     bool // … or half detached
+	Since       time.Duration // ChangedAt, by the database's clock
+	Over        bool          // it has ended, and the time for clocks that are behind
+	Stands      bool          // its table is there …
+	Attached    bool          // … as a partition …
+	Leaving     bool          // … or half detached
 }
 
 func (m Month) String() string { return m.Month.Format("2006-01") }
@@ -283,7 +284,7 @@ func (k *keeper) patiently(ctx context.Context, what string, f func() error) err
 			return err
 		}
 		if try == lockTries {
-			return fmt.Errorf("%s: no lock after %d tries: %w", what, try, err)
+			return fmt.Errorf("%w: %s: no lock after %d tries: %w", ErrNotYet, what, try, err)
 		}
 		if err := sleep(ctx, 10*lockTimeout); err != nil {
 			return err

@@ -42,63 +42,74 @@ func (m *Months) Restore(ctx context.Context, month time.Time) error {
 
 // reattach puts a table that is in quarantine back.
 func (k *keeper) reattach(ctx context.Context, m Month) error {
-	return k.patiently(ctx, "attaching "+m.leaf(), func() error {
-		return pg.InTx(ctx, k.conn, func(tx pgx.Tx) error {
-			if _, err := tx.Exec(ctx, k.quoted.SQL(`LOCK TABLE {{schema}}.`+m.leaf()+` IN SHARE ROW EXCLUSIVE MODE`)); err != nil {
+	return pg.InTx(ctx, k.conn, func(tx pgx.Tx) error {
+		if err := k.patiently(ctx, "locking "+m.leaf(), func() error {
+			return pg.InTx(ctx, tx, func(tx pgx.Tx) error {
+				_, err := tx.Exec(ctx, k.quoted.SQL(`LOCK TABLE {{schema}}.`+m.leaf()+` IN SHARE ROW EXCLUSIVE MODE`))
 				return err
-			}
-			if err := k.unchanged(ctx, tx, m); err != nil {
-				return err
-			}
-			return k.attach(ctx, tx, m)
-		})
+			})
+		}); err != nil {
+			return err
+		}
+		if err := k.unchanged(ctx, tx, m); err != nil {
+			return err
+		}
+		return k.attach(ctx, tx, m)
 	})
 }
 
-// attach makes a month's table a partition again; its row trigger comes back from the parent.
+// attach makes a month's table a partition again; its row trigger comes back from the parent. It tries until it has its locks: what
+// the transaction did before is not done again.
 func (k *keeper) attach(ctx context.Context, tx pgx.Tx, m Month) error {
-	if _, err := tx.Exec(ctx, k.quoted.SQL(`DROP TRIGGER IF EXISTS append_only ON {{schema}}.`+m.leaf())); err != nil {
-		return err
-	}
-	if _, err := tx.Exec(ctx, k.quoted.SQL(`SELECT {{schema}}.attach_leaf($1::text::date)`), m.date()); err != nil {
-		return err
-	}
-	return k.mark(ctx, tx, m, Restored)
+	return k.patiently(ctx, "attaching "+m.leaf(), func() error {
+		return pg.InTx(ctx, tx, func(tx pgx.Tx) error {
+			if _, err := tx.Exec(ctx, k.quoted.SQL(`DROP TRIGGER IF EXISTS append_only_detached ON {{schema}}.`+m.leaf())); err != nil {
+				return err
+			}
+			if _, err := tx.Exec(ctx, k.quoted.SQL(`SELECT {{schema}}.attach_leaf($1::text::date)`), m.date()); err != nil {
+				return err
+			}
+			return k.mark(ctx, tx, m, Restored)
+		})
+	})
 }
 
 // restore loads the archive into a table of its own, compares, and makes it a partition, in one transaction.
 func (k *keeper) restore(ctx context.Context, m Month) error {
 	leaf := k.quoted.SQL("{{schema}}." + m.leaf())
-	err := k.patiently(ctx, "restoring "+m.leaf(), func() error {
-		return pg.InTx(ctx, k.conn, func(tx pgx.Tx) error {
-			if _, err := tx.Exec(ctx, k.quoted.SQL(`SELECT {{schema}}.make_leaf($1::text::date)`), m.date()); err != nil {
-				return err
-			}
-			if err := k.load(ctx, tx, m, leaf, "restore"); err != nil {
-				return err
-			}
-			if err := k.unchanged(ctx, tx, m); err != nil {
-				return err
-			}
-			if m.Rows > 0 {
-				if _, err := tx.Exec(ctx, fmt.Sprintf(`ALTER TABLE %s ADD CONSTRAINT %s CHECK (position >= %d AND position <= %d)`, leaf,
-					pgx.Identifier{m.leaf() + "_position_check"}.Sanitize(), m.First, m.Last)); err != nil {
-					return err
-				}
-			}
-			return k.attach(ctx, tx, m)
-		})
+	err := pg.InTx(ctx, k.conn, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, k.quoted.SQL(`SELECT {{schema}}.make_leaf($1::text::date)`), m.date()); err != nil {
+			return err
+		}
+		if err := k.load(ctx, tx, m, leaf, "restore"); err != nil {
+			return err
+		}
+		if err := k.unchanged(ctx, tx, m); err != nil {
+			return err
+		}
+		within := "false"
+		if m.Rows > 0 {
+			within = fmt.Sprintf("position >= %d AND position <= %d", m.First, m.Last)
+		}
+		if _, err := tx.Exec(ctx, fmt.Sprintf(`ALTER TABLE %s ADD CONSTRAINT %s CHECK (%s)`, leaf, pgx.Identifier{m.leaf() + "_position_check"}.Sanitize(), within)); err != nil {
+			return err
+		}
+		return k.attach(ctx, tx, m)
 	})
 	if err != nil {
 		return fmt.Errorf("restoring month %s: %w", m, err)
 	}
-	return k.unhurried(ctx, "freezing "+m.leaf(), func() error {
-		_, err := k.conn.Exec(ctx, `VACUUM (FREEZE, ANALYZE) `+leaf)
+	if err := k.unhurried(ctx, "analysing "+m.leaf(), func() error {
+		_, err := k.conn.Exec(ctx, `VACUUM (ANALYZE) `+leaf)
 		return err
-	})
+	}); err != nil {
+		k.config.Logger.WarnContext(ctx, "the month is restored; analysing it failed", "month", m.String(), "err", err)
+	}
+	return nil
 }
 
-// load copies a month's archive into a table.
+// load copies a month's archive into a table that the transaction has made. FREEZE shows the rows to older snapshots too: for a
+// transaction that began before it was archived, the month has never been away.
 func (k *keeper) load(ctx context.Context, tx pgx.Tx, m Month, table, step string) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -123,7 +134,7 @@ func (k *keeper) load(ctx context.Context, tx pgx.Tx, m Month, table, step strin
 		_ = writer.CloseWithError(err)
 		read <- err
 	}()
-	_, err := tx.Conn().PgConn().CopyFrom(ctx, reader, `COPY `+table+` FROM STDIN (FORMAT binary)`)
+	_, err := tx.Conn().PgConn().CopyFrom(ctx, reader, `COPY `+table+` FROM STDIN (FORMAT binary, FREEZE)`)
 	_ = reader.CloseWithError(errors.New("the database takes no more")) // ends the goroutine, if it writes still
 	if readErr := <-read; readErr != nil && (err == nil || errors.Is(readErr, ErrDamaged) || errors.Is(readErr, ErrChanged)) {
 		return readErr
@@ -159,7 +170,7 @@ type DrillReport struct {
 }
 
 // RestoreDrill restores a month into a table that is dropped again, and compares it with what was sealed: the proof that the archive
-// serves. Errors are those of [Months.Restore], for months that are not archived yet.
+// serves. It needs a month with an archive, dropped or not; errors are those of [Months.Restore].
 func (m *Months) RestoreDrill(ctx context.Context, month time.Time) (DrillReport, error) {
 	report := DrillReport{Month: firstOf(month)}
 	if m.config.Archive == nil {

@@ -52,23 +52,17 @@ func (k *keeper) finishSeal(ctx context.Context, m Month) error {
 
 // waitForAppends returns when every append that was in flight is gone: those of now look the month up and find it marked.
 func (k *keeper) waitForAppends(ctx context.Context, m Month) error {
-	var inFlight int64 = -1
+	var last int64
+	if err := k.conn.QueryRow(ctx, k.quoted.SQL(`SELECT {{schema}}.last_position()`)).Scan(&last); err != nil {
+		return err
+	}
 	for began := time.Now(); ; {
-		var settled, last int64
-		if err := k.conn.QueryRow(ctx, k.sql["fenced"]).Scan(&settled, &last); err != nil {
+		var waiting bool
+		if err := k.conn.QueryRow(ctx, k.sql["fenced"], last).Scan(&waiting); err != nil || !waiting {
 			return err
 		}
-		if inFlight < 0 {
-			inFlight = last
-		}
-		if settled >= inFlight {
-			return nil
-		}
 		if time.Since(began) > fenceWait {
-			return &NotYetError{
-				Month: m.Month, State: m.State,
-				Reason: fmt.Sprintf("an append that began before is still open (the log is settled to %d of %d): Store.Doctor names it", settled, inFlight),
-			}
+			return &NotYetError{Month: m.Month, State: m.State, Reason: "an append that began before is still open: Store.Doctor names it"}
 		}
 		if err := sleep(ctx, 20*time.Millisecond); err != nil {
 			return err

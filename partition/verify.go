@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/parquet-go/parquet-go"
@@ -70,7 +71,7 @@ func (m *Months) readPart(ctx context.Context, decoder decoder, month time.Time,
 		return err
 	}
 	at := int64(0)
-	for _, frame := range x.Frames {
+	for n, frame := range x.Frames {
 		if frame.Offset != at || frame.Bytes < 1 || at+frame.Bytes > int64(len(content)) {
 			return &DamagedError{Month: month, Key: part.Index.Key, Problem: "does not fit the part's events"}
 		}
@@ -79,7 +80,7 @@ func (m *Months) readPart(ctx context.Context, decoder decoder, month time.Time,
 		if err != nil {
 			return &DamagedError{Month: month, Key: part.Events.Key, Problem: "cannot be read", Err: err}
 		}
-		if n := len(events); n == 0 || events[0].Position != frame.First || events[n-1].Position != frame.Last {
+		if !x.describes(n, events, part) {
 			return &DamagedError{Month: month, Key: part.Index.Key, Problem: "does not fit the part's events"}
 		}
 		if err := f(events); err != nil {
@@ -90,6 +91,21 @@ func (m *Months) readPart(ctx context.Context, decoder decoder, month time.Time,
 		return &DamagedError{Month: month, Key: part.Index.Key, Problem: "does not fit the part's events"}
 	}
 	return ctx.Err()
+}
+
+// describes says whether the index finds the events of its nth frame, and the part is where the manifest says.
+func (x *index) describes(n int, events []eventstore.Recorded, part Part) bool {
+	frame := x.Frames[n]
+	if len(events) == 0 || events[0].Position != frame.First || events[len(events)-1].Position != frame.Last ||
+		n == 0 && frame.First != part.First || n == len(x.Frames)-1 && frame.Last != part.Last {
+		return false
+	}
+	for i := range events {
+		if _, found := slices.BinarySearch(x.Of[events[i].StreamID], n); !found || i > 0 && events[i].Position <= events[i-1].Position {
+			return false
+		}
+	}
+	return true
 }
 
 func readIndex(ctx context.Context, blob Blob, decoder decoder, month time.Time, part Part) (*index, error) {

@@ -80,14 +80,12 @@ CREATE TRIGGER append_only_truncate BEFORE TRUNCATE ON {{schema}}.events
     FOR EACH STATEMENT EXECUTE FUNCTION {{schema}}.refuse_change();
 
 -- make_leaf makes the table of a month (any day of it), not yet a partition: for ensure_month, and for what was archived.
--- Readers go to the leaf itself, so it gets the parent's readers.
 CREATE FUNCTION {{schema}}.make_leaf(p_month date) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
     v_from date := date_trunc('month', p_month::timestamp)::date;
     v_to   date := (date_trunc('month', p_month::timestamp) + interval '1 month')::date;
     v_leaf text := 'events_' || to_char(v_from, 'YYYY_MM');
-    v_role text;
 BEGIN
     EXECUTE format(
         'CREATE TABLE {{schema}}.%1$I (LIKE {{schema}}.events INCLUDING ALL EXCLUDING INDEXES,'
@@ -97,6 +95,18 @@ BEGIN
         v_from::timestamptz, v_to::timestamptz);
     EXECUTE format('CREATE TRIGGER append_only_truncate BEFORE TRUNCATE ON {{schema}}.%I'
         ' FOR EACH STATEMENT EXECUTE FUNCTION {{schema}}.refuse_change()', v_leaf);
+END $$;
+REVOKE EXECUTE ON FUNCTION {{schema}}.make_leaf(date) FROM PUBLIC;
+
+-- attach_leaf makes a month's table a partition. ATTACH lets appenders go on, which PARTITION OF would not. Readers go to the leaf
+-- itself, so it gets the parent's readers of now.
+CREATE FUNCTION {{schema}}.attach_leaf(p_month date) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
+DECLARE
+    v_leaf text := 'events_' || to_char(p_month, 'YYYY_MM');
+    v_role text;
+BEGIN
+    PERFORM pg_advisory_xact_lock('{{schema}}.months'::regclass::oid::bigint);
     FOR v_role IN
         SELECT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END
           FROM pg_class c, aclexplode(c.relacl) AS a
@@ -104,15 +114,8 @@ BEGIN
     LOOP
         EXECUTE format('GRANT SELECT ON {{schema}}.%I TO %s', v_leaf, v_role);
     END LOOP;
-END $$;
-REVOKE EXECUTE ON FUNCTION {{schema}}.make_leaf(date) FROM PUBLIC;
-
--- attach_leaf makes a month's table a partition. ATTACH lets appenders go on, which PARTITION OF would not.
-CREATE FUNCTION {{schema}}.attach_leaf(p_month date) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
-BEGIN
     EXECUTE format('ALTER TABLE {{schema}}.events ATTACH PARTITION {{schema}}.%I FOR VALUES FROM (%L) TO (%L)',
-        'events_' || to_char(p_month, 'YYYY_MM'), date_trunc('month', p_month::timestamp)::timestamptz,
+        v_leaf, date_trunc('month', p_month::timestamp)::timestamptz,
         (date_trunc('month', p_month::timestamp) + interval '1 month')::timestamptz);
 END $$;
 REVOKE EXECUTE ON FUNCTION {{schema}}.attach_leaf(date) FROM PUBLIC;

@@ -27,7 +27,11 @@ BEGIN
     GRANT USAGE ON SCHEMA {{schema}} TO {{role}};
     GRANT SELECT ON {{schema}}.events, {{schema}}.streams, {{schema}}.months, {{schema}}.settled, {{schema}}.settings,
                     {{schema}}.imports, {{schema}}.import_skips, {{schema}}.migrations, {{schema}}.checkpoints TO {{role}};
-    FOR v_leaf IN SELECT inhrelid FROM pg_inherits WHERE inhparent = '{{schema}}.events'::regclass LOOP
+    FOR v_leaf IN
+        SELECT inhrelid FROM pg_inherits WHERE inhparent = '{{schema}}.events'::regclass
+        UNION SELECT to_regclass('{{schema}}.events_' || to_char(month, 'YYYY_MM')) FROM {{schema}}.months -- detached, and may come back
+         WHERE to_regclass('{{schema}}.events_' || to_char(month, 'YYYY_MM')) IS NOT NULL
+    LOOP
         EXECUTE format('REVOKE ALL ON %1$s FROM {{role}}; GRANT SELECT ON %1$s TO {{role}}', v_leaf);
     END LOOP;
     GRANT EXECUTE ON FUNCTION {{schema}}.settled_position, {{schema}}.last_position, {{schema}}.fence_key,

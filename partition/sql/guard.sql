@@ -1,3 +1,3 @@
--- DETACH takes the parent's row triggers off the leaf.
-CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON {{schema}}.{{leaf}}
+-- Before DETACH takes the parent's row triggers off the table.
+CREATE OR REPLACE TRIGGER append_only_detached BEFORE UPDATE OR DELETE ON {{schema}}.{{leaf}}
     FOR EACH ROW EXECUTE FUNCTION {{schema}}.refuse_change()

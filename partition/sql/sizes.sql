@@ -1,7 +1,7 @@
--- Rows of a month that is not sealed are an estimate of the statistics, or counted where there are none yet.
+-- Rows of a month that is not sealed are what the statistics say; 0 where there are none yet.
 SELECT m.month::timestamp, m.state,
        coalesce(m.row_count, CASE WHEN c.reltuples >= 0 THEN c.reltuples::bigint ELSE 0 END) AS rows,
-       CASE WHEN c.oid IS NULL THEN 0 ELSE pg_total_relation_size(c.oid) END AS bytes,
+       CASE WHEN c.oid IS NULL THEN 0 ELSE coalesce(pg_total_relation_size(c.oid), 0) END AS bytes,
        coalesce(m.bytes, 0) AS sealed_bytes, coalesce(m.archive, '') AS archive,
        m.month + interval '1 month' <= clock_timestamp() AT TIME ZONE 'UTC' AS over
   FROM {{schema}}.months m
