@@ -219,6 +219,33 @@ func TestSealingWaitsForAppendsInFlight(t *testing.T) {
 	}
 }
 
+// Guarantee M1: it waits for an append, too, that has taken its fence, found the month open, and not written yet.
+func TestSealingWaitsForAFence(t *testing.T) {
+	t.Parallel()
+	log := newLog(t, 200)
+	ctx := testContext(t)
+	months := newMonths(t, log, partition.Config{})
+	tx, err := log.Pool.Begin(ctx)
+	require.NoError(t, err)
+	_, err = tx.Exec(ctx, `SELECT `+log.Schema()+`.take_fence(false)`)
+	require.NoError(t, err)
+	sealed := make(chan error, 1)
+	go func() {
+		_, err := months.Archive(ctx, january)
+		sealed <- err
+	}()
+	require.Eventually(t, func() bool { return states(t, log)["2024-01"] == "sealing" }, time.Minute, 10*time.Millisecond)
+	select {
+	case err := <-sealed:
+		t.Fatalf("sealed beside an append: %v", err)
+	case <-time.After(300 * time.Millisecond):
+	}
+	require.Equal(t, "sealing", states(t, log)["2024-01"])
+	require.NoError(t, tx.Rollback(ctx))
+	require.ErrorIs(t, <-sealed, partition.ErrNoArchive, "as far as it goes")
+	require.Equal(t, "sealed", states(t, log)["2024-01"])
+}
+
 // Guarantee M1: an append in a transaction whose snapshot is older than the mark does not see it; the range of positions stops it.
 func TestAnOldSnapshotCannotWriteIntoASealedMonth(t *testing.T) {
 	t.Parallel()
