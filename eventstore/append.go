@@ -243,8 +243,8 @@ func (s *Store) classifyAppend(err error) error {
 		if pg.Constraint(err) == "" { // no partition: the month was made after this session last looked
 			return fmt.Errorf("%w: %w", ErrSerialization, err)
 		}
-		if strings.HasSuffix(pg.Constraint(err), "_position_check") { // sealed since this transaction's snapshot
-			return fmt.Errorf("%w: %w", ErrMonthClosed, err)
+		if strings.HasSuffix(pg.Constraint(err), "_position_check") { // sealed since this transaction's snapshot; a new one sees it
+			return fmt.Errorf("%w: %w", ErrSerialization, err)
 		}
 	case pg.UniqueViolation:
 		if strings.HasSuffix(pg.Constraint(err), "_event_id_key") {

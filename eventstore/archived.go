@@ -67,8 +67,7 @@ func (s *Store) cold(month ArchivedMonth, id StreamID, read func(Cold) ([]Record
 
 // fillFromArchive adds what a page of a stream misses because its month is archived: months from the end that is read, and none
 // that the page does not need.
-func (s *Store) fillFromArchive(ctx context.Context, page []Recorded, head Head, left versions) ([]Recorded, error) {
-	_, archived, _ := s.months.get()
+func (s *Store) fillFromArchive(ctx context.Context, page []Recorded, head Head, left versions, archived []ArchivedMonth) ([]Recorded, error) {
 	low, high, _ := left.bounds()
 	if most := Version(s.config.PageSize - 1); left.step > 0 {
 		high = min(high, low+most)

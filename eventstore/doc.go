@@ -20,7 +20,8 @@
 //  5. Time: recorded_at never falls within a stream, is one for an append, and is the database's. Imports keep the times
 //     that they are given.
 //  6. Bytes: a body is kept as it was written. The database refuses UPDATE, DELETE and TRUNCATE of events.
-//  7. Whole streams: a stream is read up to its head or the error says what is missing; never shorter.
+//  7. Whole streams: a stream is read up to its head or the error says what is missing; never shorter. Months that package partition
+//     has archived are read through [Config.Cold]; without it the error is [ErrArchived].
 //  8. Refusal first: what breaks a limit is refused before the database is asked, by event and field, and nothing is
 //     written.
 //  9. Durable: what was acknowledged survives a crash of the server (with its default synchronous_commit).

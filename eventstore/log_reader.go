@@ -3,6 +3,7 @@ package eventstore
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -64,6 +65,7 @@ func scanSettled(row pgx.Row) (settlement, error) {
 // second sees the settled position in a setting of their common transaction.
 func (r *logReader) survey(ctx context.Context) (settlement, error) {
 	s := r.store
+	var changing error
 	for range 5 {
 		online, archived, revision := s.months.get()
 		months := r.filter.months(online)
@@ -88,9 +90,13 @@ func (r *logReader) survey(ctx context.Context) (settlement, error) {
 			return found, nil
 		}
 		// The list was older than the settled position: months may be missing from it, or have left.
+		changing = err
 		if err := s.months.load(ctx, s.db, s.sql.months); err != nil {
 			return found, err
 		}
+	}
+	if changing != nil {
+		return settlement{}, fmt.Errorf("settling the log: %w", changing)
 	}
 	return settlement{}, fmt.Errorf("settling the log: its months kept changing")
 }
@@ -171,7 +177,7 @@ func (r *logReader) window(ctx context.Context, limit int) ([]Recorded, error) {
 	}
 	page, err := r.read(ctx, segment, upTo, limit)
 	r.buffer = page
-	if pg.Code(err) == pg.UndefinedTable && !r.store.inTx() { // the month left since it was planned
+	if pg.Code(err) == pg.UndefinedTable && !errors.Is(err, ErrArchived) && !r.store.inTx() { // the month left since it was planned
 		return nil, r.planAgain(ctx)
 	}
 	if err != nil {

@@ -51,12 +51,12 @@ func (s *Store) LastOccurred(ctx context.Context, id StreamID, by time.Time) (Ve
 		return 0, err
 	}
 	var last Version
-	var archived bool
-	err := s.db.QueryRow(ctx, s.sql.lastOccurred, string(id), by).Scan((*int64)(&last), &archived)
+	var partly bool
+	err := s.db.QueryRow(ctx, s.sql.lastOccurred, string(id), by).Scan((*int64)(&last), &partly)
 	if err != nil {
 		return 0, fmt.Errorf("looking for what had occurred in %s: %w", id, err)
 	}
-	if archived || s.inTx() { // a transaction's snapshot may not know of a month that has left
+	if partly {
 		return s.lastOccurredByReading(ctx, id, by)
 	}
 	return last, nil
@@ -135,8 +135,11 @@ func (s *Store) openStream(ctx context.Context, id StreamID, ask func(head Versi
 	if err != nil {
 		return Head{}, nil, errors.Join(err, results.Close())
 	}
-	rows, _ := results.Query()
-	page, err := scanEvents(rows, nil)
+	var page []Recorded
+	rows, err := results.Query()
+	if err == nil {
+		page, err = scanEvents(rows, nil)
+	}
 	if err = errors.Join(err, results.Close()); pg.Code(err) == pg.UndefinedTable {
 		return head, nil, nil
 	}
@@ -174,7 +177,8 @@ func (s *Store) streamPage(ctx context.Context, buffer []Recorded, head Head, le
 				return nil, err
 			}
 		}
-		page, err := s.readStreamPage(ctx, buffer, head, left)
+		online, archived, _ := s.months.get()
+		page, err := s.readStreamPage(ctx, buffer, head, left, online)
 		if err != nil && (pg.Code(err) != pg.UndefinedTable || s.inTx()) {
 			return nil, fmt.Errorf("reading %s: %w", head.StreamID, gone(err))
 		}
@@ -182,7 +186,7 @@ func (s *Store) streamPage(ctx context.Context, buffer []Recorded, head Head, le
 			if missing = left.firstMissing(page, s.config.PageSize); missing == 0 {
 				return page, nil
 			}
-			page, err = s.fillFromArchive(ctx, page, head, left)
+			page, err = s.fillFromArchive(ctx, page, head, left, archived)
 			if err != nil && stale { // else the month may have been restored since the list was read
 				return nil, err
 			}
@@ -206,9 +210,8 @@ func (v versions) firstMissing(page []Recorded, pageSize int) Version {
 	return 0
 }
 
-func (s *Store) readStreamPage(ctx context.Context, buffer []Recorded, head Head, left versions) ([]Recorded, error) {
-	months, _, _ := s.months.get()
-	months = between(months, head.FirstRecordedAt, head.LastRecordedAt)
+func (s *Store) readStreamPage(ctx context.Context, buffer []Recorded, head Head, left versions, online []time.Time) ([]Recorded, error) {
+	months := between(online, head.FirstRecordedAt, head.LastRecordedAt)
 	if len(months) == 0 {
 		return nil, nil
 	}

@@ -152,7 +152,8 @@ func New(pool *pgxpool.Pool, config Config) (*Store, error) {
 // PostgreSQL and has aborted it.
 //
 // Within the transaction stream reads show its own events; the global log does not, as they are not settled. Under
-// REPEATABLE READ and SERIALIZABLE the global log ends at the last position stored by [Store.Settle].
+// REPEATABLE READ and SERIALIZABLE the global log ends at the last position stored by [Store.Settle]; a month that was dropped since
+// the transaction's snapshot is an [ErrSerialization].
 //
 // From an append to its end the transaction holds back readers of the global log, and writers of the same streams: keep it
 // short. A month that is missing is made beside it, in a short transaction of the store's pool; without a pool it is made

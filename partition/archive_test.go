@@ -78,6 +78,13 @@ func TestAnArchivedMonthReadsAsBefore(t *testing.T) {
 	middle := all[len(all)/3].Position
 	before := readAll(t, log.Store, streams, middle, filters)
 
+	// A store whose connections have prepared their statements, and which only reads streams: it does not hear of months.
+	prepared, err := eventstore.New(log.Pool, eventstore.Config{Schema: log.Schema()})
+	require.NoError(t, err)
+	early := streamWithin(t, all, january, february)
+	for range 20 {
+		require.NotEmpty(t, collect(t, prepared.Stream(ctx, early, 0)))
+	}
 	blob := newDir(t)
 	months := newMonths(t, log, partition.Config{Archive: blob})
 	for _, month := range []time.Time{january, february} {
@@ -86,6 +93,10 @@ func TestAnArchivedMonthReadsAsBefore(t *testing.T) {
 		require.Equal(t, partition.Dropped, state)
 	}
 	require.Equal(t, "dropped", states(t, log)["2024-01"])
+	for range 20 {
+		_, err = gather(prepared.Stream(ctx, early, 0))
+		require.ErrorIs(t, err, eventstore.ErrArchived)
+	}
 
 	for _, pageSize := range []int{7, 1000} {
 		require.Equal(t, before, readAll(t, withCold(t, log, blob, pageSize), streams, middle, filters))

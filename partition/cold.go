@@ -118,7 +118,10 @@ func (c *Cold) Stream(ctx context.Context, month eventstore.ArchivedMonth, id ev
 				return nil, err
 			}
 			for i := range found {
-				if found[i].StreamID == id && found[i].Version >= low && found[i].Version <= high {
+				if found[i].StreamID == id && found[i].Version > high {
+					return events, nil
+				}
+				if found[i].StreamID == id && found[i].Version >= low {
 					events = append(events, own(found[i]))
 				}
 			}

@@ -12,17 +12,30 @@ import (
 	"github.com/sight-platform/hindsight/internal/pg"
 )
 
-// gate refuses while a reader that keeps a checkpoint is not past the month.
+// gate refuses while a reader that keeps a checkpoint is not past the month, or has put events of it aside.
 func (k *keeper) gate(ctx context.Context, db pg.DB, m Month) error {
-	rows, err := db.Query(ctx, k.sql["waiting"], int64(m.Last))
-	if err != nil {
+	var projections bool
+	if err := db.QueryRow(ctx, k.quoted.SQL(`SELECT to_regclass('{{schema}}.projection_parked') IS NOT NULL`)).Scan(&projections); err != nil {
 		return err
 	}
-	behind, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Checkpoint])
-	if err != nil || len(behind) == 0 {
-		return err
+	queries := []string{"waiting"}
+	if projections {
+		queries = append(queries, "parked")
 	}
-	return &NotYetError{Month: m.Month, State: m.State, Reason: fmt.Sprintf("it ends at position %d, and not past it are ", m.Last), Behind: behind}
+	for _, name := range queries {
+		rows, err := db.Query(ctx, k.sql[name], int64(m.Last))
+		if err != nil {
+			return err
+		}
+		behind, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Checkpoint])
+		if err != nil {
+			return err
+		}
+		if len(behind) > 0 {
+			return &NotYetError{Month: m.Month, State: m.State, Reason: fmt.Sprintf("it ends at position %d, and not past it are ", m.Last), Behind: behind}
+		}
+	}
+	return nil
 }
 
 // leave sends readers elsewhere, before the partition goes: one month at a time, as PostgreSQL detaches one at a time.

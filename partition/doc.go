@@ -10,7 +10,8 @@
 //	M1  Sealed: a sealed month holds all events that were ever acknowledged in it, and no other comes.
 //	M2  Nothing unproven goes: a table is dropped only when its archive was read back whole just before, and the table itself, under a
 //	    lock, still has the digest of when it was sealed.
-//	M3  Nobody is cut off: a month leaves only when every checkpoint is past it, but those that were released with a reason.
+//	M3  Nobody is cut off: a month leaves only when every checkpoint is past it, and no event of it is parked, but those that were
+//	    released with a reason.
 //	M4  Killed anywhere: whatever step a run is killed in, the next run goes on; nothing is lost or doubled, and every read gives what it
 //	    gave before.
 //	M5  Never silently fewer: a read that reaches an archived month goes on in the archive, with the same events to the byte, or ends
@@ -64,12 +65,15 @@
 //     ended with FINALIZE; all other steps are repeated from their beginning.
 //   - A slow append holds the sealing up for a minute a run, then [NotYetError]; Store.Doctor names it. Nothing else is held up but the
 //     sealing of later months.
-//   - A transaction reads through the parent (every read of [eventstore.Store.WithTx] does) for long: sealing, detaching and attaching
-//     ask for their locks for 50 ms at a time, some 120 times, and leave it to the next run.
+//   - A transaction that has read the month, or the parent in SQL of its own, stays open: sealing, detaching and attaching ask for their
+//     locks for 50 ms at a time, some 120 times, and leave it to the next run.
+//   - A transaction's snapshot is older than a drop: its reads of the month are [eventstore.ErrSerialization], and it is repeated. Rows
+//     that were restored are frozen, so that older snapshots see them.
 //   - A late event, of a clock that is behind or an import of old events, meets [eventstore.ErrMonthClosed] and is not written. Clocks
 //     have Config.MaxClockSkew; an import can give it a recorded time of an open month, and keep when it occurred.
 //   - An object is damaged or missing: [DamagedError] names it, and nothing is dropped. While the table is there, delete the month's
-//     objects, set its state to sealed, and archive it again.
+//     objects, set its state to sealed, and archive it again (OPERATIONS.md). An export never replaces an object: who has lost the lock
+//     without knowing it cannot destroy what another run has verified.
 //   - The table does not have its digest any more: [ChangedError]. Somebody got past the triggers; the archive has what was sealed.
 //   - A projection stands still: months stay verified, and [NotYetError] names it. [Months.Release] lets go of one that was given up.
 //   - An append is repeated with the ids of an event in an archived month: it is not recognised (guarantee 11 of package eventstore).

@@ -130,7 +130,11 @@ func (k *keeper) stepFrom(state State) func(context.Context, Month) error {
 // leaveAndDrop ends a detachment, which a kill may have left half done, and drops what has stood its quarantine.
 func (k *keeper) leaveAndDrop(ctx context.Context, m Month) error {
 	if m.Stands {
-		if err := k.detach(ctx, m); err != nil {
+		err := k.detach(ctx, m)
+		if err == nil {
+			m, err = k.find(ctx, m.Month) // its quarantine may only just have begun
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -213,7 +213,7 @@ func (w *worker) retryKey(ctx context.Context, key string) (again bool, err erro
 func (w *worker) parkedRecorded(ctx context.Context, next parkedEvent) (eventstore.Recorded, error) {
 	for event, err := range w.store.Stream(ctx, eventstore.StreamID(next.StreamID), eventstore.Version(next.Version-1)) {
 		var bad *eventstore.DecodeError
-		if errors.As(err, &bad) {
+		if errors.As(err, &bad) || errors.Is(err, eventstore.ErrArchived) && ctx.Err() == nil { // the others go on
 			return event, &poisonError{err}
 		}
 		return event, err

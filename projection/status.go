@@ -2,6 +2,7 @@ package projection
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -125,6 +126,10 @@ func (r *Runner) measureLag(ctx context.Context, s *Status, settled eventstore.P
 		return nil
 	}
 	for chunk, err := range r.store.Chunks(ctx, s.Position, r.find(s.Name).spec.filter()) {
+		if archived := (*eventstore.ArchivedError)(nil); errors.As(err, &archived) { // the others' status is wanted all the same
+			s.Behind = max(0, time.Since(archived.Month))
+			break
+		}
 		if err != nil {
 			return err
 		}

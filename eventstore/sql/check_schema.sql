@@ -1,3 +1,3 @@
 SELECT (SELECT seqcache FROM pg_sequence WHERE seqrelid = '{{schema}}.events_position_seq'::regclass),
        {{schema}}.last_position(),
-       coalesce((SELECT max(position) FROM {{schema}}.events), 0)
+       coalesce(greatest((SELECT max(position) FROM {{schema}}.events), (SELECT max(last_position) FROM {{schema}}.months)), 0)

@@ -68,7 +68,12 @@ func run(ctx context.Context, recordings []string, dir string, out io.Writer) (e
 	if err != nil {
 		return err
 	}
-	months, err := partition.New(log.Store, partition.Config{Archive: blob, Quarantine: time.Nanosecond, Logger: slog.New(slog.DiscardHandler)})
+	direct, done, err := command.Direct(ctx, log)
+	if err != nil {
+		return err
+	}
+	defer done()
+	months, err := partition.New(direct, partition.Config{Archive: blob, Quarantine: time.Nanosecond, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return err
 	}

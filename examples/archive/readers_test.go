@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 	"testing"
 	"time"
@@ -107,7 +108,10 @@ func TestRebuildsReplaysAndTimeTravelGoOnIntoTheArchive(t *testing.T) {
 	dir := t.TempDir()
 	blob, err := partition.NewDir(filepath.Join(dir, "log"))
 	require.NoError(t, err)
-	months, err := partition.New(log.Store, partition.Config{Archive: blob, Quarantine: time.Nanosecond})
+	direct, done, err := command.Direct(ctx, log)
+	require.NoError(t, err)
+	defer done()
+	months, err := partition.New(direct, partition.Config{Archive: blob, Quarantine: time.Nanosecond})
 	require.NoError(t, err)
 	require.NoError(t, months.Migrate(ctx))
 	state, err := months.Archive(ctx, first.RecordedAt)
@@ -126,4 +130,41 @@ func TestRebuildsReplaysAndTimeTravelGoOnIntoTheArchive(t *testing.T) {
 	}
 	require.ErrorIs(t, err, eventstore.ErrArchived)
 	require.ErrorContains(t, err, first.RecordedAt.Format("2006-01"))
+}
+
+// refusing cannot apply anything.
+type refusing struct{ said }
+
+func (r *refusing) Apply(context.Context, pgx.Tx, *projection.Batch) error {
+	return errors.New("refused")
+}
+
+// A month with parked events stays until they are done, or nobody wants them.
+func TestParkedEventsHoldTheirMonth(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	log := eventstoretest.New(t, eventstore.Config{Codec: focusgroup.Codec()})
+	first, err := fill(ctx, log.Store, command.Recordings())
+	require.NoError(t, err)
+	runner, err := projection.New(log.Store, projection.Config{Projections: []projection.Projection{&refusing{said{version: 1}}}})
+	require.NoError(t, err)
+	require.NoError(t, runner.Migrate(ctx))
+	require.NoError(t, runner.CatchUp(ctx))
+	blob, err := partition.NewDir(t.TempDir())
+	require.NoError(t, err)
+	direct, done, err := command.Direct(ctx, log)
+	require.NoError(t, err)
+	defer done()
+	months, err := partition.New(direct, partition.Config{Archive: blob, Quarantine: time.Nanosecond})
+	require.NoError(t, err)
+	require.NoError(t, months.Migrate(ctx))
+	_, err = months.Archive(ctx, first.RecordedAt)
+	var notYet *partition.NotYetError
+	require.ErrorAs(t, err, &notYet)
+	require.Len(t, notYet.Behind, 1)
+	require.Equal(t, "said (parked events)", notYet.Behind[0].Name)
+	require.NoError(t, months.Release(ctx, "said", 1, "an experiment"))
+	state, err := months.Archive(ctx, first.RecordedAt)
+	require.NoError(t, err)
+	require.Equal(t, partition.Dropped, state)
 }

@@ -11,10 +11,13 @@ import (
 	"runtime"
 	"syscall"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"github.com/sight-platform/hindsight/eventstore"
 	"github.com/sight-platform/hindsight/eventstore/eventstoretest"
 	"github.com/sight-platform/hindsight/eventstore/focusgroup"
 	"github.com/sight-platform/hindsight/internal/corpus"
+	"github.com/sight-platform/hindsight/internal/devdb"
 )
 
 // Main runs a program until it is done or interrupted, and ends the process. A second Ctrl-C ends it at once.
@@ -53,6 +56,21 @@ func Open(ctx context.Context, recordings []string) (log *eventstoretest.Log, er
 		}
 	}
 	return log, nil
+}
+
+// Direct is a log by connections of their own that lead past a pooler, if there is one: who looks after its months holds a lock by
+// the session. The caller closes it.
+func Direct(ctx context.Context, log *eventstoretest.Log) (store *eventstore.Store, done func(), err error) {
+	database, err := devdb.Shared(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	pool, err := pgxpool.New(ctx, database.DirectURL)
+	if err != nil {
+		return nil, nil, err
+	}
+	store, err = eventstore.New(pool, eventstore.Config{Schema: log.Schema(), Codec: focusgroup.Codec()})
+	return store, pool.Close, err
 }
 
 // Import adds a recording or a file of the corpus, compressed or not, to a log.
