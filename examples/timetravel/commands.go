@@ -135,6 +135,9 @@ func scan(ctx context.Context, in io.Reader, split bufio.SplitFunc) <-chan typed
 func next(ctx context.Context, all <-chan typed) (string, error) {
 	select {
 	case t, ok := <-all:
+		if !ok && ctx.Err() != nil { // scan has ended for that
+			return "", ctx.Err()
+		}
 		if !ok {
 			return "", io.EOF
 		}

@@ -120,6 +120,9 @@ func (t *terminal) key(ctx context.Context, keys <-chan typed) (string, error) {
 		if err := <-played; err != nil && !errors.Is(err, context.Canceled) {
 			return "", err
 		}
+		if !ok && ctx.Err() != nil { // scan has ended for that
+			return "", ctx.Err()
+		}
 		if !ok {
 			return "", io.EOF
 		}
