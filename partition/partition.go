@@ -5,7 +5,6 @@ import (
 	"embed"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"strings"
 	"time"
@@ -123,19 +122,12 @@ func New(store *eventstore.Store, config Config) (*Months, error) {
 	if store.Pool() == nil {
 		return nil, eventstore.ErrNoPool
 	}
-	m := &Months{pool: store.Pool(), schema: store.Schema(), quoted: pg.QuoteSchema(store.Schema()), sql: map[string]string{}, config: config, rows: defaultRows}
-	names, err := fs.Glob(sqlFiles, "sql/*.sql")
+	quoted := pg.QuoteSchema(store.Schema())
+	sql, err := quoted.Files(sqlFiles)
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range names {
-		text, err := sqlFiles.ReadFile(name)
-		if err != nil {
-			return nil, err
-		}
-		m.sql[strings.TrimSuffix(strings.TrimPrefix(name, "sql/"), ".sql")] = m.quoted.SQL(string(text))
-	}
-	return m, nil
+	return &Months{pool: store.Pool(), schema: store.Schema(), quoted: quoted, sql: sql, config: config, rows: defaultRows}, nil
 }
 
 // Migrate makes this package's table, after [eventstore.Store.Migrate]. Any number of processes may run it at once.

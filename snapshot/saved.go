@@ -7,8 +7,6 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
-	"path"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -24,21 +22,7 @@ var sqlFiles embed.FS
 // queries are the statements in sql/, by file name.
 type queries map[string]string
 
-func newQueries(schema pg.Schema) (queries, error) {
-	files, err := sqlFiles.ReadDir("sql")
-	if err != nil {
-		return nil, err
-	}
-	sql := queries{}
-	for _, file := range files {
-		text, err := sqlFiles.ReadFile(path.Join("sql", file.Name()))
-		if err != nil {
-			return nil, err
-		}
-		sql[strings.TrimSuffix(file.Name(), ".sql")] = schema.SQL(string(text))
-	}
-	return sql, nil
-}
+func newQueries(schema pg.Schema) (queries, error) { return schema.Files(sqlFiles) }
 
 // saved is a row of the table of snapshots.
 type saved struct {

@@ -108,12 +108,7 @@ func TestRebuildsReplaysAndTimeTravelGoOnIntoTheArchive(t *testing.T) {
 	dir := t.TempDir()
 	blob, err := partition.NewDir(filepath.Join(dir, "log"))
 	require.NoError(t, err)
-	direct, done, err := command.Direct(ctx, log)
-	require.NoError(t, err)
-	defer done()
-	months, err := partition.New(direct, partition.Config{Archive: blob, Quarantine: time.Nanosecond})
-	require.NoError(t, err)
-	require.NoError(t, months.Migrate(ctx))
+	months := monthsOf(t, log, blob)
 	state, err := months.Archive(ctx, first.RecordedAt)
 	require.NoError(t, err)
 	require.Equal(t, partition.Dropped, state)
@@ -152,12 +147,7 @@ func TestParkedEventsHoldTheirMonth(t *testing.T) {
 	require.NoError(t, runner.CatchUp(ctx))
 	blob, err := partition.NewDir(t.TempDir())
 	require.NoError(t, err)
-	direct, done, err := command.Direct(ctx, log)
-	require.NoError(t, err)
-	defer done()
-	months, err := partition.New(direct, partition.Config{Archive: blob, Quarantine: time.Nanosecond})
-	require.NoError(t, err)
-	require.NoError(t, months.Migrate(ctx))
+	months := monthsOf(t, log, blob)
 	_, err = months.Archive(ctx, first.RecordedAt)
 	var notYet *partition.NotYetError
 	require.ErrorAs(t, err, &notYet)
@@ -167,4 +157,16 @@ func TestParkedEventsHoldTheirMonth(t *testing.T) {
 	state, err := months.Archive(ctx, first.RecordedAt)
 	require.NoError(t, err)
 	require.Equal(t, partition.Dropped, state)
+}
+
+// monthsOf looks after the months of a log.
+func monthsOf(t *testing.T, log *eventstoretest.Log, blob partition.Blob) *partition.Months {
+	t.Helper()
+	direct, done, err := command.Direct(t.Context(), log)
+	require.NoError(t, err)
+	t.Cleanup(done)
+	months, err := partition.New(direct, partition.Config{Archive: blob, Quarantine: time.Nanosecond})
+	require.NoError(t, err)
+	require.NoError(t, months.Migrate(t.Context()))
+	return months
 }
