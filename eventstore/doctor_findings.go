@@ -152,8 +152,12 @@ func (e *examination) mismatches() {
 		case leaf.Month == nil:
 			f.Text = fmt.Sprintf("Partition %s has no row in the month registry: readers pass its events over, and appends into it fail. "+
 				"Register it, or detach it if it is no month of this log.", leaf.Name)
+		case leaf.Attached && leaf.State == "detached":
+			f.Severity = slog.LevelWarn // for a moment, it is normal
+			f.Text = fmt.Sprintf("Month %s leaves the log, and partition %s is still attached: its readers go to the archive. The next run of package partition ends it.",
+				f.Month.Format("2006-01"), leaf.Name)
 		case leaf.Attached && gone:
-			f.Text = fmt.Sprintf("Month %s is %s by the registry, but partition %s is attached: readers pass its events over.",
+			f.Text = fmt.Sprintf("Month %s is %s by the registry, but partition %s is attached: its readers go to the archive.",
 				f.Month.Format("2006-01"), leaf.State, leaf.Name)
 		case !leaf.Attached && !gone:
 			f.Text = fmt.Sprintf("Month %s is %s by the registry, but no partition %s is attached: reading it fails, and so do appends into it. "+

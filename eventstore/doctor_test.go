@@ -91,10 +91,11 @@ func TestDoctorFindsMissingMonths(t *testing.T) {
 func TestDoctorComparesRegistryAndPartitions(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ change, text string }{
-		"registered, not attached":  {`ALTER TABLE {{schema}}.events DETACH PARTITION {{schema}}.{{leaf}}`, "no partition {{leaf}} is attached"},
-		"registered, dropped":       {`DROP TABLE {{schema}}.{{leaf}}`, "no partition {{leaf}} is attached"},
-		"attached, not registered":  {`DELETE FROM {{schema}}.months WHERE month = '{{month}}'`, "Partition {{leaf}} has no row"},
-		"attached, but as detached": {`UPDATE {{schema}}.months SET state = 'detached' WHERE month = '{{month}}'`, "is detached by the registry, but partition {{leaf}} is attached"},
+		"registered, not attached": {`ALTER TABLE {{schema}}.events DETACH PARTITION {{schema}}.{{leaf}}`, "no partition {{leaf}} is attached"},
+		"registered, dropped":      {`DROP TABLE {{schema}}.{{leaf}}`, "no partition {{leaf}} is attached"},
+		"attached, not registered": {`DELETE FROM {{schema}}.months WHERE month = '{{month}}'`, "Partition {{leaf}} has no row"},
+		"attached, but as dropped": {`UPDATE {{schema}}.months SET state = 'dropped' WHERE month = '{{month}}'`, "is dropped by the registry, but partition {{leaf}} is attached"},
+		"still attached":           {`UPDATE {{schema}}.months SET state = 'detached' WHERE month = '{{month}}'`, "partition {{leaf}} is still attached: its readers go to the archive"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -102,7 +102,17 @@ func (s *Store) stream(ctx context.Context, id StreamID, bound Version, decode f
 				}
 			}
 			left.next += Version(len(page)) * left.step
+			head.readTo(page[len(page)-1].RecordedAt, left.step)
 		}
+	}
+}
+
+// readTo narrows the months in which the rest of a stream lies: recorded times never fall within a stream.
+func (h *Head) readTo(recorded time.Time, step Version) {
+	if step > 0 {
+		h.FirstRecordedAt = recorded
+	} else {
+		h.LastRecordedAt = recorded
 	}
 }
 

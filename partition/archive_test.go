@@ -179,11 +179,14 @@ func TestOnlyWhatHoldsAStreamIsFetched(t *testing.T) {
 		require.False(t, holds[key], "%s is fetched twice", key)
 		holds[key] = true
 	}
-	fetched := 0
+	fetched, indexes := 0, 0
 	for key := range holds {
 		require.NotContains(t, key, ".parquet")
 		if strings.HasSuffix(key, ".ndjson.zst") {
 			fetched++
+		}
+		if strings.HasSuffix(key, ".index.zst") {
+			indexes++
 		}
 	}
 	positions := map[eventstore.Position]int{}
@@ -200,6 +203,7 @@ func TestOnlyWhatHoldsAStreamIsFetched(t *testing.T) {
 	}
 	require.Equal(t, len(want), fetched)
 	require.Less(t, fetched, parts)
+	require.InDelta(t, len(want), indexes, 2, "a Bloom filter is wrong about one part in a hundred")
 }
 
 // An archive is deleted when Config.Archived says so, and only then; what is half deleted is deleted by the next run.

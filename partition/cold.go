@@ -2,14 +2,8 @@ package partition
 
 import (
 	"cmp"
-	"container/list"
 	"context"
-	"crypto/sha256"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -32,9 +26,10 @@ type Cold struct {
 
 var _ eventstore.Cold = (*Cold)(nil)
 
+// What is kept in memory, in bytes as they are written out; decoded, they take two or three times that.
 const (
-	keptIndexes = 64 // in memory; a part's index has some megabytes at most
-	keptFrames  = 64 // of 1,000 events or 1 MB each: readers that go through a month page by page come back to one
+	keptIndexes = 32 << 20 // a part's index has some megabytes at most
+	keptFrames  = 32 << 20 // of about 1 MB each: readers that go through a month page by page come back to one
 )
 
 // NewCold reads from an archive through a directory for copies of what it has fetched, of at most maxBytes (0: 1 GiB; one object
@@ -108,20 +103,27 @@ func (c *Cold) Stream(ctx context.Context, month eventstore.ArchivedMonth, id ev
 	}
 	var events []eventstore.Recorded
 	for _, part := range manifest.Parts {
+		if !part.Streams.mayHold(id) {
+			continue
+		}
 		x, err := c.index(ctx, month.Month, part)
 		if err != nil {
 			return nil, err
 		}
-		for _, n := range x.Of[id] {
-			found, err := c.frame(ctx, month.Month, part, x, n)
+		frames := x.Of[id]
+		for i, s := range frames {
+			if i+1 < len(frames) && frames[i+1].first() <= low {
+				continue
+			}
+			if s.first() > high {
+				return events, nil
+			}
+			found, err := c.frame(ctx, month.Month, part, x, s.frame())
 			if err != nil {
 				return nil, err
 			}
 			for i := range found {
-				if found[i].StreamID == id && found[i].Version > high {
-					return events, nil
-				}
-				if found[i].StreamID == id && found[i].Version >= low {
+				if found[i].StreamID == id && found[i].Version >= low && found[i].Version <= high {
 					events = append(events, own(found[i]))
 				}
 			}
@@ -151,261 +153,37 @@ func (c *Cold) manifest(ctx context.Context, month eventstore.ArchivedMonth) (*M
 }
 
 func (c *Cold) index(ctx context.Context, month time.Time, part Part) (*index, error) {
-	return c.indexes.get(&c.mu, part.Index.SHA256, func() (*index, error) {
+	return c.indexes.get(&c.mu, part.Index.SHA256, func() (*index, int, error) {
 		content, err := c.cache.whole(ctx, month, part.Index)
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
-		x, err := c.decoder.index(content)
+		x, size, err := c.decoder.index(content)
 		if err != nil {
-			return nil, &DamagedError{Month: month, Key: part.Index.Key, Problem: "cannot be read", Err: err}
+			return nil, 0, &DamagedError{Month: month, Key: part.Index.Key, Problem: "cannot be read", Err: err}
 		}
-		return x, nil
+		return x, size, nil
 	})
 }
 
 // frame hands out events that are shared: they must not be changed.
 func (c *Cold) frame(ctx context.Context, month time.Time, part Part, x *index, n int) ([]eventstore.Recorded, error) {
-	return c.frames.get(&c.mu, fmt.Sprintf("%s %d", part.Events.SHA256, n), func() ([]eventstore.Recorded, error) {
+	return c.frames.get(&c.mu, fmt.Sprintf("%s %d", part.Events.SHA256, n), func() ([]eventstore.Recorded, int, error) {
 		piece, err := c.cache.piece(ctx, month, part.Events, x.Frames[n].Offset, x.Frames[n].Bytes)
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
-		events, err := c.decoder.frame(piece)
+		events, size, err := c.decoder.frame(piece)
 		if err != nil { // the copy on the disk may be spoilt
 			c.cache.forget(part.Events)
 			if piece, err = c.cache.piece(ctx, month, part.Events, x.Frames[n].Offset, x.Frames[n].Bytes); err != nil {
-				return nil, err
+				return nil, 0, err
 			}
-			events, err = c.decoder.frame(piece)
+			events, size, err = c.decoder.frame(piece)
 		}
 		if err != nil {
-			return nil, &DamagedError{Month: month, Key: part.Events.Key, Problem: "cannot be read", Err: err}
+			return nil, 0, &DamagedError{Month: month, Key: part.Events.Key, Problem: "cannot be read", Err: err}
 		}
-		return events, nil
+		return events, size, nil
 	})
-}
-
-// lru keeps the values that were used last.
-type lru[V any] struct {
-	most   int
-	order  *list.List // of entries, the newest first
-	byName map[string]*list.Element
-}
-
-type entry[V any] struct {
-	name  string
-	value V
-}
-
-func newLRU[V any](most int) lru[V] {
-	return lru[V]{most: most, order: list.New(), byName: map[string]*list.Element{}}
-}
-
-// get returns a value, made outside the lock if it is not there.
-func (l *lru[V]) get(mu *sync.Mutex, name string, make func() (V, error)) (V, error) {
-	mu.Lock()
-	if found, ok := l.byName[name]; ok {
-		l.order.MoveToFront(found)
-		mu.Unlock()
-		return found.Value.(entry[V]).value, nil
-	}
-	mu.Unlock()
-	value, err := make()
-	if err != nil {
-		return value, err
-	}
-	mu.Lock()
-	defer mu.Unlock()
-	if _, ok := l.byName[name]; !ok {
-		l.byName[name] = l.order.PushFront(entry[V]{name, value})
-	}
-	for l.order.Len() > l.most {
-		oldest := l.order.Back()
-		delete(l.byName, oldest.Value.(entry[V]).name)
-		l.order.Remove(oldest)
-	}
-	return value, nil
-}
-
-// cache keeps objects in files that are named after their SHA-256.
-type cache struct {
-	blob Blob
-	dir  string
-	most int64
-
-	mu    sync.Mutex
-	bytes int64
-	order *list.List // of Object, the one used last first
-	files map[string]*list.Element
-	busy  map[string]*sync.Mutex // objects that are being fetched: one at a time each
-}
-
-func newCache(blob Blob, dir string, most int64) (*cache, error) {
-	if err := os.MkdirAll(dir, 0o750); err != nil {
-		return nil, fmt.Errorf("making the cache's directory: %w", err)
-	}
-	c := &cache{blob: blob, dir: dir, most: most, order: list.New(), files: map[string]*list.Element{}, busy: map[string]*sync.Mutex{}}
-	found, err := os.ReadDir(dir)
-	if err != nil {
-		return nil, err
-	}
-	for _, file := range found {
-		info, err := file.Info()
-		if err != nil || !info.Mode().IsRegular() {
-			continue
-		}
-		if len(file.Name()) != 2*sha256.Size { // of a process that was killed
-			if filepath.Ext(file.Name()) == ".unfinished" {
-				_ = os.Remove(filepath.Join(dir, file.Name()))
-			}
-			continue
-		}
-		c.note(Object{SHA256: file.Name(), Bytes: info.Size()})
-	}
-	c.shrink()
-	return c, nil
-}
-
-// whole returns an object's bytes; they are checked when they are fetched and when they are read from the directory.
-func (c *cache) whole(ctx context.Context, month time.Time, object Object) ([]byte, error) {
-	if content, ok := c.read(object); ok {
-		return content, nil
-	}
-	return c.fetch(ctx, month, object)
-}
-
-// read reads an object from the directory, if it is there as it was fetched.
-func (c *cache) read(object Object) ([]byte, bool) {
-	if !c.use(object) {
-		return nil, false
-	}
-	content, err := os.ReadFile(filepath.Join(c.dir, object.SHA256))
-	if err == nil && describe(object.Key, content) == object {
-		return content, true
-	}
-	c.forget(object) // removed or spoilt by somebody
-	return nil, false
-}
-
-// piece returns a part of an object's bytes. A frame has a checksum of its own.
-func (c *cache) piece(ctx context.Context, month time.Time, object Object, offset, length int64) ([]byte, error) {
-	if c.use(object) {
-		piece, err := readPiece(filepath.Join(c.dir, object.SHA256), object.Bytes, offset, length)
-		if err == nil {
-			return piece, nil
-		}
-		c.forget(object)
-	}
-	content, err := c.fetch(ctx, month, object)
-	if err != nil {
-		return nil, err
-	}
-	if offset < 0 || length < 1 || offset+length > int64(len(content)) {
-		return nil, &DamagedError{Month: month, Key: object.Key, Problem: "is shorter than its index says"}
-	}
-	return content[offset : offset+length], nil
-}
-
-func readPiece(path string, size, offset, length int64) (piece []byte, err error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, file.Close()) }()
-	info, err := file.Stat()
-	if err != nil || info.Size() != size || offset+length > size {
-		return nil, errors.Join(err, fs.ErrInvalid)
-	}
-	piece = make([]byte, length)
-	_, err = file.ReadAt(piece, offset)
-	return piece, err
-}
-
-func (c *cache) fetch(ctx context.Context, month time.Time, object Object) ([]byte, error) {
-	c.mu.Lock()
-	turn := c.busy[object.SHA256]
-	if turn == nil {
-		turn = &sync.Mutex{}
-		c.busy[object.SHA256] = turn
-	}
-	c.mu.Unlock()
-	turn.Lock()
-	defer turn.Unlock()
-	defer func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		delete(c.busy, object.SHA256)
-	}()
-	if content, ok := c.read(object); ok { // somebody has fetched it meanwhile
-		return content, nil
-	}
-	content, err := fetch(ctx, c.blob, month, object)
-	if err != nil {
-		return nil, err
-	}
-	if err := c.keep(object, content); err != nil {
-		return content, nil //nolint:nilerr // a full disk spoils the cache, not the answer
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.note(object)
-	c.shrink()
-	return content, nil
-}
-
-// keep writes an object's file, whole under its name.
-func (c *cache) keep(object Object, content []byte) error {
-	file, err := os.CreateTemp(c.dir, "*.unfinished")
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(content)
-	if err = errors.Join(err, file.Close()); err == nil {
-		err = os.Rename(file.Name(), filepath.Join(c.dir, object.SHA256))
-	}
-	if err != nil {
-		_ = os.Remove(file.Name())
-	}
-	return err
-}
-
-func (c *cache) use(object Object) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	found, ok := c.files[object.SHA256]
-	if ok {
-		c.order.MoveToFront(found)
-	}
-	return ok
-}
-
-func (c *cache) note(object Object) {
-	if _, ok := c.files[object.SHA256]; !ok {
-		c.files[object.SHA256] = c.order.PushFront(object)
-		c.bytes += object.Bytes
-	}
-}
-
-func (c *cache) forget(object Object) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if found, ok := c.files[object.SHA256]; ok {
-		c.drop(found)
-	}
-}
-
-func (c *cache) drop(element *list.Element) {
-	object := element.Value.(Object)
-	c.order.Remove(element)
-	delete(c.files, object.SHA256)
-	c.bytes -= object.Bytes
-	_ = os.Remove(filepath.Join(c.dir, object.SHA256))
-}
-
-// shrink removes what was used longest ago.
-func (c *cache) shrink() {
-	for c.bytes > c.most && c.order.Len() > 1 {
-		c.drop(c.order.Back())
-	}
 }

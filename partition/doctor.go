@@ -30,7 +30,13 @@ func (m *Months) Doctor(ctx context.Context) ([]Finding, error) {
 		found = append(found, Finding{Month: month.Month, Text: fmt.Sprintf("month %s is %s: ", month, month.State) + text, Remedy: remedy})
 	}
 	var last int64
+	past := 0
 	for _, month := range months {
+		if month.Over {
+			past++
+		}
+	}
+	for n, month := range months {
 		table := m.quoted.SQL("{{schema}}." + month.leaf())
 		stale := time.Since(month.ChangedAt) > abandoned
 		switch {
@@ -46,6 +52,10 @@ func (m *Months) Doctor(ctx context.Context) ([]Finding, error) {
 			add(month, "it ended more than a day ago. Does anything call Run or Maintain?", "")
 		case (month.State == Sealing || month.State == Sealed && month.Archive != "" || month.State == Exported || month.State == Verified) && stale:
 			add(month, fmt.Sprintf("since %s. Call Archive to see what it waits for", month.ChangedAt.UTC().Format(time.DateTime)), "")
+		case month.State == Sealed && m.config.Archive != nil && n < past-m.config.Online && stale:
+			add(month, fmt.Sprintf("since %s, and older than the %d months that stay. Call Archive to see why it does not go on", month.ChangedAt.UTC().Format(time.DateTime), m.config.Online), "")
+		case month.State == Detached && month.Since > m.config.Quarantine+abandoned:
+			add(month, "and its quarantine is over for more than a day. Call Archive to see what it waits for", "")
 		}
 		if month.Over && month.State != Open {
 			last = max(last, int64(month.Last))

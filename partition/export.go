@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/sight-platform/hindsight/eventstore"
 )
 
@@ -86,11 +84,19 @@ func (k *keeper) exportParts(ctx context.Context, m Month) (*Manifest, error) {
 	if n := len(manifest.Parts); n > 0 {
 		after = manifest.Parts[n-1].Last
 	}
-	if err := k.eachRow(ctx, m, after, func(e *eventstore.Recorded) error {
-		if err := writer.add(e); err != nil || !writer.full() {
-			return err
+	if err := k.eachPage(ctx, m, after, func(events []eventstore.Recorded) error {
+		for i := range events {
+			if err := writer.add(&events[i]); err != nil {
+				return err
+			}
+			if !writer.full() {
+				continue
+			}
+			if err := end(); err != nil {
+				return err
+			}
 		}
-		return end()
+		return nil
 	}); err != nil {
 		return nil, fmt.Errorf("exporting month %s: %w", m, err)
 	}
@@ -133,7 +139,7 @@ func (k *keeper) finishedParts(ctx context.Context, m Month) (parts []Part, err 
 		if err != nil {
 			return nil, fmt.Errorf("reading %s: %w", key, err)
 		}
-		x, err := decoder.index(content)
+		x, _, err := decoder.index(content)
 		if err != nil {
 			return nil, &DamagedError{Month: m.Month, Key: key, Problem: "cannot be read", Err: err}
 		}
@@ -163,31 +169,75 @@ func (k *keeper) putPart(ctx context.Context, m Month, w *partWriter, n int) (Pa
 	return part, nil
 }
 
-// rowsAtOnce bounds what is read by a statement: none stays open, with its snapshot, while the archive is written to.
-const rowsAtOnce = 10_000
+// What a statement reads at once: none stays open, with its snapshot, while the archive is written to.
+const (
+	pageRows  = 10_000
+	pageBytes = 8 << 20
+)
 
-// eachRow reads a month's events in position order.
-func (k *keeper) eachRow(ctx context.Context, m Month, after eventstore.Position, f func(e *eventstore.Recorded) error) error {
-	for {
-		rows, err := k.conn.Query(ctx, k.on(m, "rows"), int64(after), rowsAtOnce)
-		if err != nil {
-			return err
-		}
-		events, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (e eventstore.Recorded, err error) {
-			return e, row.Scan((*int64)(&e.Position), &e.RecordedAt, (*string)(&e.StreamID), (*int64)(&e.Version), &e.ID, &e.Type, &e.SchemaVersion,
-				&e.OccurredAt, (*[]byte)(&e.JSON), (*[]byte)(&e.MetadataJSON))
-		})
-		if err != nil {
-			return err
-		}
-		for i := range events {
-			if err := f(&events[i]); err != nil {
-				return err
+// page is a stretch of a month's events.
+type page struct {
+	events []eventstore.Recorded
+	last   bool
+	err    error
+}
+
+// eachPage reads a month's events in position order, the next page while f is at work with one.
+func (k *keeper) eachPage(ctx context.Context, m Month, after eventstore.Position, f func([]eventstore.Recorded) error) error {
+	pages, stop := make(chan page), make(chan struct{})
+	go func() {
+		defer close(pages)
+		for limit := 1000; ; {
+			found := k.page(ctx, m, after, &limit)
+			select {
+			case pages <- found:
+			case <-stop:
+				return
 			}
+			if found.last || found.err != nil {
+				return
+			}
+			after = found.events[len(found.events)-1].Position
 		}
-		if len(events) < rowsAtOnce {
-			return nil
+	}()
+	defer func() { // the connection is free again when the goroutine has ended; a cancelled statement would cost it
+		close(stop)
+		for range pages {
 		}
-		after = events[len(events)-1].Position
+	}()
+	for found := range pages {
+		if found.err != nil {
+			return found.err
+		}
+		if err := f(found.events); err != nil {
+			return err
+		}
 	}
+	return nil
+}
+
+// page reads at most limit events, and fewer where they are large; limit becomes what may fit the next time.
+func (k *keeper) page(ctx context.Context, m Month, after eventstore.Position, limit *int) (p page) {
+	rows, err := k.conn.Query(ctx, k.on(m, "rows"), int64(after), *limit)
+	if err != nil {
+		return page{err: err}
+	}
+	defer rows.Close()
+	p.events = make([]eventstore.Recorded, 0, *limit)
+	bytes := 0
+	for bytes < pageBytes && rows.Next() {
+		p.events = append(p.events, eventstore.Recorded{})
+		e := &p.events[len(p.events)-1]
+		if err := rows.Scan((*int64)(&e.Position), &e.RecordedAt, (*string)(&e.StreamID), (*int64)(&e.Version), &e.ID, &e.Type, &e.SchemaVersion,
+			&e.OccurredAt, (*[]byte)(&e.JSON), (*[]byte)(&e.MetadataJSON)); err != nil {
+			return page{err: err}
+		}
+		bytes += len(e.JSON) + len(e.MetadataJSON)
+	}
+	rows.Close()
+	p.last, p.err = bytes < pageBytes && len(p.events) < *limit, rows.Err()
+	if *limit = min(2*len(p.events), pageRows); bytes >= pageBytes {
+		*limit = len(p.events)
+	}
+	return p
 }

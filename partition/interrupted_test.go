@@ -91,6 +91,9 @@ func TestARunThatIsKilledAnywhereGoesOn(t *testing.T) {
 	}
 }
 
+// A month then has several parts, so that a run that goes on does not begin with the first.
+const partRows, frameRows = 30, 20
+
 // world is a log whose January is killed again and again.
 type world struct {
 	*testing.T
@@ -104,6 +107,7 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	w := &world{T: t, log: newLog(t, 200), blob: newDir(t)}
 	w.months = newMonths(t, w.log, partition.Config{Archive: w.blob})
+	w.months.SetRows(partRows, frameRows)
 	w.cold = withCold(t, w.log, w.blob, 100)
 	w.events = collect(t, w.log.All(t.Context(), 0, eventstore.Filter{}))
 	return w
@@ -159,6 +163,7 @@ func run(ctx context.Context, store *eventstore.Store, verb string, blob partiti
 	if err != nil {
 		return err
 	}
+	months.SetRows(partRows, frameRows)
 	return finish(ctx, months, verb)
 }
 

@@ -39,6 +39,7 @@ type Part struct {
 	Last          eventstore.Position `json:"last_position"`
 	FirstRecorded time.Time           `json:"first_recorded_at"`
 	LastRecorded  time.Time           `json:"last_recorded_at"`
+	Streams       bloom               `json:"streams"` // a Bloom filter, base64
 	Events        Object              `json:"events"`  // NDJSON in zstd frames: what a restore reads
 	Parquet       Object              `json:"parquet"` // the same for DuckDB, Spark, ClickHouse or Athena
 	Index         Object              `json:"index"`   // where in Events each stream is

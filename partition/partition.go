@@ -180,7 +180,8 @@ func (m Month) date() string { return m.Month.Format(time.DateOnly) }
 // loses the lock can change nothing more.
 type keeper struct {
 	*Months
-	conn *pgx.Conn
+	conn        *pgx.Conn
+	fencesUntil time.Time // see waitForAppends
 }
 
 // lockTimeout is how long a statement that others would queue behind waits for its lock; it is repeated.
@@ -212,7 +213,7 @@ func (m *Months) alone(ctx context.Context, f func(*keeper) error) error {
 	case !mine:
 		return ErrBusy
 	}
-	return f(&keeper{m, conn})
+	return f(&keeper{Months: m, conn: conn})
 }
 
 // list reads the registry.

@@ -84,6 +84,9 @@ func (k *keeper) restore(ctx context.Context, m Month) error {
 		if err := k.load(ctx, tx, m, leaf, "restore"); err != nil {
 			return err
 		}
+		if _, err := tx.Exec(ctx, k.quoted.SQL(`SELECT {{schema}}.key_leaf($1::text::date)`), m.date()); err != nil {
+			return err
+		}
 		if err := k.unchanged(ctx, tx, m); err != nil {
 			return err
 		}

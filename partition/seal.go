@@ -12,7 +12,7 @@ import (
 	"github.com/sight-platform/hindsight/internal/pg"
 )
 
-// fenceWait is how long one run waits for appends in flight; the next run goes on.
+// fenceWait is how long one run waits for appends in flight, for all of its months; the next run goes on.
 const fenceWait = time.Minute
 
 // beginSeal marks an open month: an append looks its month up after it has taken its fence, so one that comes later is
@@ -56,12 +56,15 @@ func (k *keeper) waitForAppends(ctx context.Context, m Month) error {
 	if err := k.conn.QueryRow(ctx, k.quoted.SQL(`SELECT {{schema}}.last_position()`)).Scan(&last); err != nil {
 		return err
 	}
-	for began := time.Now(); ; {
+	if k.fencesUntil.IsZero() {
+		k.fencesUntil = time.Now().Add(fenceWait)
+	}
+	for {
 		var waiting bool
 		if err := k.conn.QueryRow(ctx, k.sql["fenced"], last).Scan(&waiting); err != nil || !waiting {
 			return err
 		}
-		if time.Since(began) > fenceWait {
+		if time.Now().After(k.fencesUntil) {
 			return &NotYetError{Month: m.Month, State: m.State, Reason: "an append that began before is still open: Store.Doctor names it"}
 		}
 		if err := sleep(ctx, 20*time.Millisecond); err != nil {
@@ -101,26 +104,28 @@ func (k *keeper) proveRange(ctx context.Context, m Month) (first, last *int64, e
 	return nil, nil, &NotYetError{Month: m.Month, State: m.State, Reason: "events keep coming from transactions that began before it was closed"}
 }
 
-// queryRow is what reads a row: a connection or a transaction.
-type queryRow interface {
-	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
-}
-
 // digest of the events that a month's table holds, computed where they are.
-func (k *keeper) digest(ctx context.Context, db queryRow, m Month) (rows int64, digest []byte, err error) {
+func (k *keeper) digest(ctx context.Context, db pg.DB, m Month) (rows int64, digest []byte, err error) {
 	k.config.Progress(Progress{Month: m.Month, Step: "digest", Of: m.Rows})
 	return k.digestOf(ctx, db, k.quoted.SQL("{{schema}}."+m.leaf()))
 }
 
-func (k *keeper) digestOf(ctx context.Context, db queryRow, table string) (rows int64, digest []byte, err error) {
-	if err = db.QueryRow(ctx, strings.ReplaceAll(k.sql["digest"], "{{table}}", table)).Scan(&rows, &digest); err != nil {
+func (k *keeper) digestOf(ctx context.Context, db pg.DB, table string) (rows int64, digest []byte, err error) {
+	err = pg.InTx(ctx, db, func(tx pgx.Tx) error {
+		// The planner takes sha256 for a cheap function, and workers for not worth their while.
+		if _, err := tx.Exec(ctx, `SELECT set_config('parallel_setup_cost', '0', true), set_config('parallel_tuple_cost', '0', true), set_config('work_mem', '64MB', true)`); err != nil {
+			return err
+		}
+		return tx.QueryRow(ctx, strings.ReplaceAll(k.sql["digest"], "{{table}}", table)).Scan(&rows, &digest)
+	})
+	if err != nil {
 		return 0, nil, fmt.Errorf("digesting %s: %w", table, err)
 	}
 	return rows, digest, nil
 }
 
 // unchanged compares the table with what was sealed.
-func (k *keeper) unchanged(ctx context.Context, db queryRow, m Month) error {
+func (k *keeper) unchanged(ctx context.Context, db pg.DB, m Month) error {
 	rows, digest, err := k.digest(ctx, db, m)
 	if err != nil {
 		return err

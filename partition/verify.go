@@ -2,6 +2,7 @@ package partition
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -76,7 +77,7 @@ func (m *Months) readPart(ctx context.Context, decoder decoder, month time.Time,
 			return &DamagedError{Month: month, Key: part.Index.Key, Problem: "does not fit the part's events"}
 		}
 		at += frame.Bytes
-		events, err := decoder.frame(content[frame.Offset:at])
+		events, _, err := decoder.frame(content[frame.Offset:at])
 		if err != nil {
 			return &DamagedError{Month: month, Key: part.Events.Key, Problem: "cannot be read", Err: err}
 		}
@@ -101,11 +102,18 @@ func (x *index) describes(n int, events []eventstore.Recorded, part Part) bool {
 		return false
 	}
 	for i := range events {
-		if _, found := slices.BinarySearch(x.Of[events[i].StreamID], n); !found || i > 0 && events[i].Position <= events[i-1].Position {
+		if !x.finds(n, &events[i], part) || i > 0 && events[i].Position <= events[i-1].Position {
 			return false
 		}
 	}
 	return true
+}
+
+// finds says whether a reader of an event's stream and version comes upon the nth frame.
+func (x *index) finds(n int, e *eventstore.Recorded, part Part) bool {
+	frames := x.Of[e.StreamID]
+	at, found := slices.BinarySearchFunc(frames, n, func(s seen, n int) int { return cmp.Compare(s.frame(), n) })
+	return found && frames[at].first() <= e.Version && (at+1 == len(frames) || e.Version < frames[at+1].first()) && part.Streams.mayHold(e.StreamID)
 }
 
 func readIndex(ctx context.Context, blob Blob, decoder decoder, month time.Time, part Part) (*index, error) {
@@ -113,7 +121,7 @@ func readIndex(ctx context.Context, blob Blob, decoder decoder, month time.Time,
 	if err != nil {
 		return nil, err
 	}
-	x, err := decoder.index(content)
+	x, _, err := decoder.index(content)
 	if err != nil {
 		return nil, &DamagedError{Month: month, Key: part.Index.Key, Problem: "cannot be read", Err: err}
 	}

@@ -22,7 +22,7 @@ BEGIN
     REVOKE ALL ON SEQUENCE {{schema}}.events_position_seq FROM {{role}};
     REVOKE ALL ON FUNCTION {{schema}}.append, {{schema}}.append_at, {{schema}}.append_many, {{schema}}.append_group,
                            {{schema}}.ensure_month, {{schema}}.settle, {{schema}}.make_month, {{schema}}.move_positions,
-                           {{schema}}.make_leaf, {{schema}}.attach_leaf FROM {{role}};
+                           {{schema}}.make_leaf, {{schema}}.key_leaf, {{schema}}.attach_leaf FROM {{role}};
 
     GRANT USAGE ON SCHEMA {{schema}} TO {{role}};
     GRANT SELECT ON {{schema}}.events, {{schema}}.streams, {{schema}}.months, {{schema}}.settled, {{schema}}.settings,

@@ -31,6 +31,7 @@ func tiny() scale {
 		loadRounds: 1, loadRound: 100 * time.Millisecond, loadRate: 200, idle: 3, idleGap: 10 * time.Millisecond,
 		polls: 10, locks: 50,
 		months: 3, monthEvents: 50, appends: 5,
+		archiveEvents: 500, archiveRounds: 2, stallEvents: 100, stallRound: 100 * time.Millisecond,
 	}
 }
 
@@ -147,6 +148,31 @@ func TestPercentile(t *testing.T) {
 	require.InDelta(t, 4.0, percentile(values, 99), 0)
 	require.InDelta(t, 1.0, percentile(values, 25), 0)
 	require.InDelta(t, 7.0, median([]float64{7}), 0)
+}
+
+func TestLockWaitsAreSeen(t *testing.T) {
+	ctx := t.Context()
+	w, err := newWorld(ctx, tiny())
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, w.close()) })
+	_, err = w.admin.Exec(ctx, `CREATE TABLE locked ()`)
+	require.NoError(t, err)
+	holder, err := w.admin.Begin(ctx)
+	require.NoError(t, err)
+	_, err = holder.Exec(ctx, `LOCK TABLE locked`)
+	require.NoError(t, err)
+	during, stop := context.WithCancel(ctx)
+	waited := make(chan error, 1)
+	go func() {
+		_, err := w.admin.Exec(ctx, `SET lock_timeout = '30s'; TABLE locked`)
+		stop()
+		waited <- err
+	}()
+	time.AfterFunc(500*time.Millisecond, func() { _ = holder.Rollback(ctx) })
+	longest, err := lockWaits(during, ctx, w.admin, 0)
+	require.NoError(t, err)
+	require.NoError(t, <-waited)
+	require.Greater(t, longest, 10*time.Millisecond)
 }
 
 func TestTargets(t *testing.T) {

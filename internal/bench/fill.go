@@ -15,9 +15,10 @@ import (
 
 // filling is what a log holds before it is measured.
 type filling struct {
-	months int // this one and those before it
-	events int // of each month; a multiple of abreast*length
-	length int // events of a stream, all in one month
+	months int  // this one and those before it
+	events int  // of each month; a multiple of abreast*length
+	length int  // events of a stream, all in one month
+	past   bool // this month stays empty
 }
 
 // abreast is how many streams are written at a time: the events of so many alternate in the log.
@@ -90,6 +91,9 @@ func (l *filledLog) fill(ctx context.Context, f filling) error {
 	for back := f.months - 1; back >= 0; back-- {
 		from := this.AddDate(0, -back, 0)
 		until := from.AddDate(0, 1, 0)
+		if back == 0 && f.past {
+			break
+		}
 		if back == 0 {
 			until = now.Add(-time.Second)
 		}

@@ -27,6 +27,7 @@ func benchmarks() []benchmark {
 	var all []benchmark
 	for _, theme := range [][]benchmark{
 		appendBenchmarks(), importBenchmarks(), followBenchmarks(), readBenchmarks(), monthBenchmarks(), projectionBenchmarks(), timeBenchmarks(), replayBenchmarks(),
+		archiveBenchmarks(),
 	} {
 		all = append(all, theme...)
 	}

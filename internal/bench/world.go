@@ -43,6 +43,11 @@ type scale struct {
 	months      int
 	monthEvents int
 	appends     int // a round, for the time of a single one
+
+	archiveEvents int // of the month that is archived
+	archiveRounds int
+	stallEvents   int // of the month that comes and goes
+	stallRound    time.Duration
 }
 
 // full is the scale of published figures: five minutes or so in all.
@@ -55,6 +60,7 @@ func full() scale {
 		loadRounds: 2, loadRound: 5 * time.Second, loadRate: 500, idle: 60, idleGap: 500 * time.Millisecond,
 		polls: 200, locks: 5000,
 		months: 24, monthEvents: 50_000, appends: 450,
+		archiveEvents: 1_000_000, archiveRounds: 3, stallEvents: 5000, stallRound: 5 * time.Second,
 	}
 }
 
