@@ -7,7 +7,9 @@ GOLANGCI_LINT := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v
 FUZZTIME ?= 30s
 INTERACTIONS ?= 24000000
 TEST := go test -shuffle=on -count=1 -timeout 20m
-MODULES := . examples
+MODULES := . examples partition/s3blob internal/duckdbtest
+# What a pooler, or another release of the server, can make a difference to.
+ON_SERVERS := . examples
 
 .PHONY: help setup setup-browser setup-polish demo test race lint fuzz mutants bench bench-analytics bench-search test-docker test-pgbouncer
 
@@ -54,8 +56,8 @@ bench-search: setup ## measure searches beside hand-written SQL on 100,000 vecto
 
 test-docker: ## the suite through testcontainers-go on PostgreSQL 17 (starts a Docker engine where it is root on Debian)
 	@trap 'internal/devdb/docker-engine.sh stop' EXIT; settings=$$(internal/devdb/docker-engine.sh); eval "$$settings"; \
-	for module in $(MODULES); do (cd $$module && $(TEST) ./...); done
+	for module in $(ON_SERVERS); do (cd $$module && $(TEST) ./...); done
 
 test-pgbouncer: setup ## the suite through PgBouncer in transaction mode (installs it on Debian and Ubuntu)
 	@bash internal/devdb/setup.sh pgbouncer
-	@go run ./internal/devdb/pgbouncer bash -euc 'for module in $(MODULES); do (cd $$module && $(TEST) ./...); done'
+	@go run ./internal/devdb/pgbouncer bash -euc 'for module in $(ON_SERVERS); do (cd $$module && $(TEST) ./...); done'

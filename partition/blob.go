@@ -11,10 +11,11 @@ import (
 	"strings"
 )
 
-// Blob keeps the objects of archives: [Dir] on a disk; an object store as an add-on. It may be called concurrently. Keys are
-// paths with slashes, of letters, digits and "-_.=/".
+// Blob keeps the objects of archives: [Dir] on a disk; partition/s3blob, a module of its own, in an S3-compatible store. It may be called
+// concurrently. Keys are paths with slashes, of letters, digits and "-_.=/".
 type Blob interface {
-	// Put writes an object all or nothing and durably. It returns ErrExists, and changes nothing, if there is one of this key.
+	// Put writes an object all or nothing and durably. It returns ErrExists, and changes nothing, if there is one of this key: which may
+	// be the one that it has written itself, where an answer was lost.
 	Put(ctx context.Context, key string, content []byte) error
 	// Get reads an object, or returns ErrNotFound.
 	Get(ctx context.Context, key string) ([]byte, error)

@@ -71,6 +71,11 @@ func (m *Months) readPart(ctx context.Context, decoder decoder, month time.Time,
 	if err != nil {
 		return err
 	}
+	for id := range x.Of {
+		if !part.Streams.mayHold(id) {
+			return &DamagedError{Month: month, Key: manifestKey(month), Problem: "does not fit the part's index"}
+		}
+	}
 	at := int64(0)
 	for n, frame := range x.Frames {
 		if frame.Offset != at || frame.Bytes < 1 || at+frame.Bytes > int64(len(content)) {
@@ -102,7 +107,7 @@ func (x *index) describes(n int, events []eventstore.Recorded, part Part) bool {
 		return false
 	}
 	for i := range events {
-		if !x.finds(n, &events[i], part) || i > 0 && events[i].Position <= events[i-1].Position {
+		if !x.finds(n, &events[i]) || i > 0 && events[i].Position <= events[i-1].Position {
 			return false
 		}
 	}
@@ -110,10 +115,10 @@ func (x *index) describes(n int, events []eventstore.Recorded, part Part) bool {
 }
 
 // finds says whether a reader of an event's stream and version comes upon the nth frame.
-func (x *index) finds(n int, e *eventstore.Recorded, part Part) bool {
+func (x *index) finds(n int, e *eventstore.Recorded) bool {
 	frames := x.Of[e.StreamID]
 	at, found := slices.BinarySearchFunc(frames, n, func(s seen, n int) int { return cmp.Compare(s.frame(), n) })
-	return found && frames[at].first() <= e.Version && (at+1 == len(frames) || e.Version < frames[at+1].first()) && part.Streams.mayHold(e.StreamID)
+	return found && frames[at].first() <= e.Version && (at+1 == len(frames) || e.Version < frames[at+1].first())
 }
 
 func readIndex(ctx context.Context, blob Blob, decoder decoder, month time.Time, part Part) (*index, error) {

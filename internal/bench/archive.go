@@ -105,7 +105,7 @@ func (c *closedMonth) copyOut(ctx context.Context) (float64, error) {
 	})
 }
 
-// copyIn is the raw side: one COPY from that file into a new table with the month's constraints and indexes.
+// copyIn is the raw side: one COPY from that file into a new table with the month's keys.
 func (c *closedMonth) copyIn(ctx context.Context) (float64, error) {
 	table := pgx.Identifier{c.schema, "raw_copy"}.Sanitize()
 	rate, err := c.rate(func() (err error) {
@@ -115,8 +115,8 @@ func (c *closedMonth) copyIn(ctx context.Context) (float64, error) {
 		}
 		defer func() { err = errors.Join(err, file.Close()) }()
 		return pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error {
-			// Not like the leaf, which is not there.
-			if _, err := tx.Exec(ctx, `CREATE TABLE `+table+` (LIKE `+pgx.Identifier{c.schema, "events"}.Sanitize()+` INCLUDING ALL)`); err != nil {
+			if _, err := tx.Exec(ctx, `CREATE TABLE `+table+` (LIKE `+pgx.Identifier{c.schema, "events"}.Sanitize()+` INCLUDING ALL,
+ UNIQUE (stream_id, version), UNIQUE (position), UNIQUE (event_id))`); err != nil {
 				return err
 			}
 			_, err := tx.Conn().PgConn().CopyFrom(ctx, bufio.NewReaderSize(file, 1<<20), `COPY `+table+` FROM STDIN (FORMAT binary, FREEZE)`)

@@ -234,10 +234,10 @@ if [ -n "$version" ]; then
   apt install --no-install-recommends "postgresql-$version" "postgresql-$version-pgvector"
 elif [ "$(release VERSION_CODENAME)" = bookworm ]; then
   version=15
-  say "installing postgresql-$version, and postgresql-server-dev-$version, gcc, make and dpkg-dev to build pgvector with:"
+  say "installing postgresql-$version, and postgresql-server-dev-$version, gcc, make and dpkg-dev to build pgvector with; g++ for a test with DuckDB:"
   say "this release has no pgvector package, so the source package of the next one (trixie) is built and installed"
   say "(the package may start a server of its own on port 5432; Hindsight does not use it)"
-  apt install --no-install-recommends "postgresql-$version" "postgresql-server-dev-$version" gcc libc6-dev make dpkg-dev
+  apt install --no-install-recommends "postgresql-$version" "postgresql-server-dev-$version" gcc g++ libc6-dev make dpkg-dev
   build_pgvector "$version"
 else
   die "$(release PRETTY_NAME) has no pgvector package for PostgreSQL $oldest or later: start Docker, or set HINDSIGHT_DATABASE_URL"

@@ -321,6 +321,12 @@ func mutants() []mutant {
 		{"M4 an object that a killed run has written", "partition/blob.go", []swap{
 			{"	if !errors.Is(err, ErrExists) {\n", "	if true {\n"},
 		}, months, "TestARunThatIsKilledAnywhereGoesOn"},
+		{"M4 a part is the same whoever begins with it", "partition/part.go", []swap{
+			{"	w.parquet = parquet.NewGenericWriter", "	if w.parquet != nil {\n		w.parquet.Reset(&w.columns)\n		return\n	}\n	w.parquet = parquet.NewGenericWriter"},
+		}, months, "TestARunThatIsKilledAnywhereGoesOn"},
+		{"M5 frames of a stream, by version", "partition/cold.go", []swap{
+			{"frames[i+1].first() <= low", "frames[i+1].first() <= high"},
+		}, months, "TestAnArchivedMonthReadsAsBefore"},
 		{"M5 archived months of the log", "eventstore/log_reader.go", []swap{
 			{"append(ranges, r.archivedRanges(archived, found.settled)...)", "append(ranges, r.archivedRanges(archived[:0], found.settled)...)"},
 		}, months, "TestAnArchivedMonthReadsAsBefore"},
