@@ -17,7 +17,8 @@ const (
 	bloomHashes = 7
 )
 
-func newBloom(streams int) bloom { return make(bloom, (streams*bloomBits+7)/8) }
+// newBloom has room for some more where there are few: small filters are often wrong.
+func newBloom(streams int) bloom { return make(bloom, max((streams*bloomBits+7)/8, 64)) }
 
 // bits are those that stand for a stream.
 func (b bloom) bits(id eventstore.StreamID) iter.Seq2[int, byte] {

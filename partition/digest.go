@@ -54,8 +54,9 @@ func (d *digester) sum() []byte {
 	return d.month.Sum(nil)
 }
 
+const year2000 = 946_684_800_000_000 // in microseconds since 1970
+
 // sinceY2K is a time as PostgreSQL sends it: microseconds since the year 2000.
 func sinceY2K(t time.Time) uint64 {
-	const year2000 = 946_684_800_000_000
 	return uint64(t.UnixMicro() - year2000)
 }

@@ -26,7 +26,7 @@ func TestLinesKeepEveryByte(t *testing.T) {
 			SchemaVersion: int(rapid.Int32Min(0).Draw(t, "schema")), OccurredAt: instant.Draw(t, "occurred"),
 			JSON: json.RawMessage(text.Draw(t, "data")), MetadataJSON: json.RawMessage(text.Draw(t, "metadata")),
 		}
-		data := appendLine(nil, &event)
+		data := appendLine(nil, rowOf(event))
 		require.Equal(t, 1, bytes.Count(data, []byte("\n")))
 		for _, parse := range []func([]byte, *eventstore.Recorded) error{parseLine, parseOther} {
 			var read eventstore.Recorded
@@ -39,7 +39,7 @@ func TestLinesKeepEveryByte(t *testing.T) {
 // A line of another form is read if it is JSON, and refused if it is not; nothing is read as something else.
 func TestLinesOfOthers(t *testing.T) {
 	event := eventstore.Recorded{Position: 12, StreamID: "a-1", Version: 3, Type: "said", SchemaVersion: 1, JSON: json.RawMessage(`{"n":"\\"}`), MetadataJSON: json.RawMessage(`{}`)}
-	good := bytes.TrimSuffix(appendLine(nil, &event), []byte("\n"))
+	good := bytes.TrimSuffix(appendLine(nil, rowOf(event)), []byte("\n"))
 	var spaced bytes.Buffer
 	require.NoError(t, json.Indent(&spaced, good, "", " "))
 	var read eventstore.Recorded
@@ -74,4 +74,11 @@ func TestBloomFilters(t *testing.T) {
 	}
 	require.Less(t, wrong, streams/50)
 	require.True(t, bloom(nil).mayHold("a-1"), "what has no filter may hold everything")
+}
+
+func rowOf(e eventstore.Recorded) *row {
+	return &row{
+		Position: int64(e.Position), RecordedAt: e.RecordedAt.UnixMicro(), StreamID: string(e.StreamID), Version: int64(e.Version), EventID: e.ID,
+		EventType: e.Type, SchemaVersion: int32(e.SchemaVersion), OccurredAt: e.OccurredAt.UnixMicro(), EventData: string(e.JSON), Metadata: string(e.MetadataJSON),
+	}
 }

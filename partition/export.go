@@ -62,90 +62,122 @@ func (k *keeper) exportParts(ctx context.Context, m Month) (*Manifest, error) {
 	manifest := &Manifest{
 		Format: format, Schema: k.schema, Month: m.String(), Rows: m.Rows, First: m.First, Last: m.Last, Digest: hex.EncodeToString(m.Digest),
 	}
-	err := k.conn.QueryRow(ctx, k.on(m, "facts")).Scan(&manifest.SchemaVersion, &manifest.Streams)
+	if err := k.conn.QueryRow(ctx, k.quoted.SQL(`SELECT count(*) FROM {{schema}}.migrations WHERE line = 'eventstore'`)).Scan(&manifest.SchemaVersion); err != nil {
+		return nil, err
+	}
+	if err := k.finishedParts(ctx, m, manifest); err != nil {
+		return nil, err
+	}
+	writer, err := k.newParts(ctx, m, manifest)
 	if err != nil {
 		return nil, err
 	}
-	if manifest.Parts, err = k.finishedParts(ctx, m); err != nil {
-		return nil, err
-	}
-	writer, err := newPartWriter(k.rows)
-	if err != nil {
-		return nil, err
-	}
-	end := func() error {
-		part, err := k.putPart(ctx, m, writer, len(manifest.Parts))
-		manifest.Parts = append(manifest.Parts, part)
-		writer.reset()
-		k.config.Progress(Progress{Month: m.Month, Step: "export", Rows: manifest.rows(), Of: m.Rows})
-		return err
-	}
+	defer writer.close()
 	after := eventstore.Position(0)
 	if n := len(manifest.Parts); n > 0 {
 		after = manifest.Parts[n-1].Last
 	}
-	if err := k.eachPage(ctx, m, after, func(events []eventstore.Recorded) error {
-		for i := range events {
-			if err := writer.add(&events[i]); err != nil {
-				return err
-			}
-			if !writer.full() {
-				continue
-			}
-			if err := end(); err != nil {
-				return err
-			}
-		}
-		return nil
-	}); err != nil {
-		return nil, fmt.Errorf("exporting month %s: %w", m, err)
+	err = k.eachChunk(ctx, m, after, writer.add)
+	if err == nil {
+		err = writer.end()
 	}
-	if writer.index.Part.Rows > 0 {
-		if err := end(); err != nil {
-			return nil, fmt.Errorf("exporting month %s: %w", m, err)
-		}
+	if err != nil {
+		return nil, fmt.Errorf("exporting month %s: %w", m, err)
 	}
 	if rows := manifest.rows(); rows != m.Rows {
 		return nil, &ChangedError{Month: m.Month, Where: "the table", Rows: rows, Sealed: m.Rows}
 	}
-	for i, part := range manifest.Parts {
-		if i == 0 {
-			manifest.FirstRecorded = part.FirstRecorded
-		}
-		manifest.FirstRecorded, manifest.LastRecorded = earlier(manifest.FirstRecorded, part.FirstRecorded), later(manifest.LastRecorded, part.LastRecorded)
-	}
 	return manifest, nil
 }
 
-func (m *Manifest) rows() (n int64) {
-	for _, part := range m.Parts {
-		n += part.Rows
-	}
-	return n
-}
-
-// finishedParts are those whose index is there.
-func (k *keeper) finishedParts(ctx context.Context, m Month) (parts []Part, err error) {
+// finishedParts adds those to the manifest whose index is there.
+func (k *keeper) finishedParts(ctx context.Context, m Month, manifest *Manifest) error {
 	decoder, err := newDecoder()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for {
-		key := folder(m.Month) + partName(len(parts), "index.zst")
+		key := folder(m.Month) + partName(len(manifest.Parts), "index.zst")
 		content, err := k.config.Archive.Get(ctx, key)
 		if errors.Is(err, ErrNotFound) {
-			return parts, nil
+			return nil
 		}
 		if err != nil {
-			return nil, fmt.Errorf("reading %s: %w", key, err)
+			return fmt.Errorf("reading %s: %w", key, err)
 		}
 		x, _, err := decoder.index(content)
 		if err != nil {
-			return nil, &DamagedError{Month: m.Month, Key: key, Problem: "cannot be read", Err: err}
+			return &DamagedError{Month: m.Month, Key: key, Problem: "cannot be read", Err: err}
 		}
 		part := x.Part
 		part.Index = describe(key, content)
-		parts = append(parts, part)
+		manifest.add(part, x.Of)
+	}
+}
+
+// parts divides events into parts, and writes one while the next is filled.
+type parts struct {
+	*partWriter
+	next  func() (*partWriter, error)
+	write func(*partWriter) error
+
+	writing chan error // of the part before; nil where there is none
+}
+
+func (k *keeper) newParts(ctx context.Context, m Month, manifest *Manifest) (*parts, error) {
+	p := &parts{next: func() (*partWriter, error) { return newPartWriter(k.rows) }}
+	p.write = func(w *partWriter) error {
+		part, err := k.putPart(ctx, m, w, len(manifest.Parts))
+		if err == nil {
+			manifest.add(part, w.index.Of)
+			k.config.Progress(Progress{Month: m.Month, Step: "export", Rows: manifest.rows(), Of: m.Rows})
+		}
+		return err
+	}
+	var err error
+	p.partWriter, err = p.next()
+	return p, err
+}
+
+func (p *parts) add(rows []row) (err error) {
+	for i := range rows {
+		if p.full() {
+			if err := p.wait(); err != nil {
+				return err
+			}
+			full := p.partWriter
+			p.writing = make(chan error, 1)
+			go func() { p.writing <- p.write(full) }()
+			if p.partWriter, err = p.next(); err != nil {
+				return err
+			}
+		}
+		p.partWriter.add(&rows[i])
+	}
+	return nil
+}
+
+// wait waits for the part before.
+func (p *parts) wait() (err error) {
+	if p.writing != nil {
+		err = <-p.writing
+		p.writing = nil
+	}
+	return err
+}
+
+// end writes what is left.
+func (p *parts) end() error {
+	if err := p.wait(); err != nil || p.index.Part.Rows == 0 {
+		return err
+	}
+	return p.write(p.partWriter)
+}
+
+func (p *parts) close() {
+	_ = p.wait()
+	if p.partWriter != nil {
+		p.partWriter.close()
 	}
 }
 
@@ -167,77 +199,4 @@ func (k *keeper) putPart(ctx context.Context, m Month, w *partWriter, n int) (Pa
 		}
 	}
 	return part, nil
-}
-
-// What a statement reads at once: none stays open, with its snapshot, while the archive is written to.
-const (
-	pageRows  = 10_000
-	pageBytes = 8 << 20
-)
-
-// page is a stretch of a month's events.
-type page struct {
-	events []eventstore.Recorded
-	last   bool
-	err    error
-}
-
-// eachPage reads a month's events in position order, the next page while f is at work with one.
-func (k *keeper) eachPage(ctx context.Context, m Month, after eventstore.Position, f func([]eventstore.Recorded) error) error {
-	pages, stop := make(chan page), make(chan struct{})
-	go func() {
-		defer close(pages)
-		for limit := 1000; ; {
-			found := k.page(ctx, m, after, &limit)
-			select {
-			case pages <- found:
-			case <-stop:
-				return
-			}
-			if found.last || found.err != nil {
-				return
-			}
-			after = found.events[len(found.events)-1].Position
-		}
-	}()
-	defer func() { // the connection is free again when the goroutine has ended; a cancelled statement would cost it
-		close(stop)
-		for range pages {
-		}
-	}()
-	for found := range pages {
-		if found.err != nil {
-			return found.err
-		}
-		if err := f(found.events); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// page reads at most limit events, and fewer where they are large; limit becomes what may fit the next time.
-func (k *keeper) page(ctx context.Context, m Month, after eventstore.Position, limit *int) (p page) {
-	rows, err := k.conn.Query(ctx, k.on(m, "rows"), int64(after), *limit)
-	if err != nil {
-		return page{err: err}
-	}
-	defer rows.Close()
-	p.events = make([]eventstore.Recorded, 0, *limit)
-	bytes := 0
-	for bytes < pageBytes && rows.Next() {
-		p.events = append(p.events, eventstore.Recorded{})
-		e := &p.events[len(p.events)-1]
-		if err := rows.Scan((*int64)(&e.Position), &e.RecordedAt, (*string)(&e.StreamID), (*int64)(&e.Version), &e.ID, &e.Type, &e.SchemaVersion,
-			&e.OccurredAt, (*[]byte)(&e.JSON), (*[]byte)(&e.MetadataJSON)); err != nil {
-			return page{err: err}
-		}
-		bytes += len(e.JSON) + len(e.MetadataJSON)
-	}
-	rows.Close()
-	p.last, p.err = bytes < pageBytes && len(p.events) < *limit, rows.Err()
-	if *limit = min(2*len(p.events), pageRows); bytes >= pageBytes {
-		*limit = len(p.events)
-	}
-	return p
 }

@@ -30,6 +30,31 @@ type Manifest struct {
 	LastRecorded  time.Time           `json:"last_recorded_at"`
 	Digest        string              `json:"digest"` // as in the month registry, hexadecimal
 	Parts         []Part              `json:"parts"`  // in position order
+
+	seen map[[8]byte]struct{} // the streams, while it is made: the beginnings of their SHA-256
+}
+
+// add notes a part and the streams in it.
+func (m *Manifest) add(part Part, of map[eventstore.StreamID][]seen) {
+	if m.seen == nil {
+		m.seen = map[[8]byte]struct{}{}
+	}
+	for id := range of {
+		sum := sha256.Sum256([]byte(id))
+		m.seen[[8]byte(sum[:8])] = struct{}{}
+	}
+	if len(m.Parts) == 0 {
+		m.FirstRecorded = part.FirstRecorded
+	}
+	m.FirstRecorded, m.LastRecorded = earlier(m.FirstRecorded, part.FirstRecorded), later(m.LastRecorded, part.LastRecorded)
+	m.Parts, m.Streams = append(m.Parts, part), int64(len(m.seen))
+}
+
+func (m *Manifest) rows() (n int64) {
+	for _, part := range m.Parts {
+		n += part.Rows
+	}
+	return n
 }
 
 // Part is a stretch of a month's events in three objects of one name.

@@ -26,19 +26,40 @@ type line struct {
 }
 
 // appendLine writes an event; encoding/json takes five times as long.
-func appendLine(b []byte, e *eventstore.Recorded) []byte {
-	b = strconv.AppendInt(append(b, `{"position":`...), int64(e.Position), 10)
-	b = e.RecordedAt.UTC().AppendFormat(append(b, `,"recorded_at":"`...), time.RFC3339Nano)
-	b = appendString(append(b, `","stream_id":`...), string(e.StreamID))
-	b = strconv.AppendInt(append(b, `,"version":`...), int64(e.Version), 10)
-	b = append(append(b, `,"event_id":"`...), e.ID.String()...)
-	b = appendString(append(b, `","event_type":`...), e.Type)
+func appendLine(b []byte, e *row) []byte {
+	b = strconv.AppendInt(append(b, `{"position":`...), e.Position, 10)
+	b = append(b, `,"recorded_at":"`...)
+	recorded := len(b)
+	b = appendTime(b, e.RecordedAt)
+	recordedAt := b[recorded:]
+	b = appendString(append(b, `","stream_id":`...), e.StreamID)
+	b = strconv.AppendInt(append(b, `,"version":`...), e.Version, 10)
+	b = append(append(b, `,"event_id":"`...), e.EventID.String()...)
+	b = appendString(append(b, `","event_type":`...), e.EventType)
 	b = strconv.AppendInt(append(b, `,"schema_version":`...), int64(e.SchemaVersion), 10)
-	b = e.OccurredAt.UTC().AppendFormat(append(b, `,"occurred_at":"`...), time.RFC3339Nano)
-	b = appendString(append(b, `","event_data":`...), string(e.JSON))
-	b = appendString(append(b, `,"metadata":`...), string(e.MetadataJSON))
+	b = append(b, `,"occurred_at":"`...)
+	if e.OccurredAt == e.RecordedAt { // as it is where nobody says otherwise
+		b = append(b, recordedAt...)
+	} else {
+		b = appendTime(b, e.OccurredAt)
+	}
+	b = appendString(append(b, `","event_data":`...), e.EventData)
+	b = appendString(append(b, `,"metadata":`...), e.Metadata)
 	return append(b, "}\n"...)
 }
+
+func appendTime(b []byte, microseconds int64) []byte {
+	return time.UnixMicro(microseconds).UTC().AppendFormat(b, time.RFC3339Nano)
+}
+
+// escaped are the bytes that a JSON string cannot hold as they are.
+var escaped = func() (table [256]bool) { //nolint:gochecknoglobals // a constant that Go cannot write
+	for c := range ' ' {
+		table[c] = true
+	}
+	table['"'], table['\\'] = true, true
+	return table
+}()
 
 // appendString writes a JSON string of valid UTF-8, which PostgreSQL's text is.
 func appendString(b []byte, s string) []byte {
@@ -46,7 +67,7 @@ func appendString(b []byte, s string) []byte {
 	b = append(b, '"')
 	from := 0
 	for i := range len(s) {
-		if c := s[i]; c >= ' ' && c != '"' && c != '\\' {
+		if !escaped[s[i]] {
 			continue
 		}
 		b = append(b, s[from:i]...)

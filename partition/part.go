@@ -2,8 +2,11 @@ package partition
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -54,8 +57,9 @@ type frame struct {
 	Last   eventstore.Position `json:"last"`
 }
 
-// parquetRow has Parquet's own types, for tools that know nothing of us. Body and metadata are JSON in text.
-type parquetRow struct {
+// row is an event on its way into an archive, in Parquet's own types, for tools that know nothing of us. Times are microseconds since
+// 1970; body and metadata are JSON in text.
+type row struct {
 	Position      int64     `parquet:"position,delta"`
 	RecordedAt    int64     `parquet:"recorded_at,timestamp(microsecond),delta"`
 	StreamID      string    `parquet:"stream_id,dict"`
@@ -68,99 +72,84 @@ type parquetRow struct {
 	Metadata      string    `parquet:"metadata,dict"`
 }
 
-// partWriter collects a part's events.
+// partWriter collects a part's events. Two goroutines encode what it has collected, frame by frame, until its objects are asked
+// for, or it is closed.
 type partWriter struct {
 	index   index
-	lines   []byte // of the frame that is being filled
-	first   eventstore.Position
-	inFrame int
+	lines   frameLines // of the frame that is being filled
+	rows    []row
 	raw     int64
-	events  []byte // finished frames
-	zstd    *zstd.Encoder
-	parquet *parquet.GenericWriter[parquetRow]
-	columns bytes.Buffer
-	rows    []parquetRow
 	most    partRows
+	events  *eventWriter
+	columns *columnWriter
+}
+
+// frameLines are the lines of a frame.
+type frameLines struct {
+	text        []byte
+	first, last eventstore.Position
 }
 
 func newPartWriter(most partRows) (*partWriter, error) {
-	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest)) // a percent larger, in 60 % of the time
+	events, err := newEventWriter()
 	if err != nil {
 		return nil, err
 	}
-	w := &partWriter{zstd: encoder, most: most}
-	w.reset()
-	return w, nil
+	return &partWriter{index: index{Of: map[eventstore.StreamID][]seen{}}, most: most, events: events, columns: newColumnWriter()}, nil
 }
 
-func (w *partWriter) reset() {
-	w.index = index{Of: map[eventstore.StreamID][]seen{}}
-	w.lines, w.events, w.inFrame, w.raw = w.lines[:0], nil, 0, 0
-	w.columns = bytes.Buffer{}
-	// A writer of its own: one that was reset writes other bytes, and a part has to be the same whoever begins with it.
-	w.parquet = parquet.NewGenericWriter[parquetRow](&w.columns, parquet.Compression(&parquetzstd.Codec{Level: parquetzstd.SpeedFastest}),
-		parquet.MaxRowsPerRowGroup(groupRows), parquet.CreatedBy("hindsight", "1", ""))
+// close ends a part that was given up; else it does nothing.
+func (w *partWriter) close() {
+	w.events.close()
+	_, _ = w.columns.close()
 }
 
 func (w *partWriter) full() bool { return w.index.Part.Rows >= w.most.part || w.raw >= partBytes }
 
-func (w *partWriter) add(e *eventstore.Recorded) error {
-	part := &w.index.Part
+func (w *partWriter) add(e *row) {
+	part, at, recorded := &w.index.Part, eventstore.Position(e.Position), time.UnixMicro(e.RecordedAt).UTC()
 	if part.Rows == 0 {
-		part.First, part.FirstRecorded, part.LastRecorded = e.Position, e.RecordedAt, e.RecordedAt
+		part.First, part.FirstRecorded, part.LastRecorded = at, recorded, recorded
 	}
-	if w.inFrame == 0 {
-		w.first = e.Position
+	if len(w.rows) == 0 {
+		w.lines = frameLines{text: w.events.buffer(), first: at}
 	}
-	part.Last = e.Position
-	part.FirstRecorded, part.LastRecorded = earlier(part.FirstRecorded, e.RecordedAt), later(part.LastRecorded, e.RecordedAt)
+	part.Last, w.lines.last = at, at
+	part.FirstRecorded, part.LastRecorded = earlier(part.FirstRecorded, recorded), later(part.LastRecorded, recorded)
 	part.Rows++
-	w.inFrame++
-	before := len(w.lines)
-	w.lines = appendLine(w.lines, e)
-	w.raw += int64(len(w.lines) - before)
-	frames := w.index.Of[e.StreamID]
-	if n := len(w.index.Frames); len(frames) == 0 || frames[len(frames)-1].frame() != n {
-		w.index.Of[e.StreamID] = append(frames, seen{int64(n), int64(e.Version)})
+	before := len(w.lines.text)
+	w.lines.text = appendLine(w.lines.text, e)
+	w.raw += int64(len(w.lines.text) - before)
+	frames := w.index.Of[eventstore.StreamID(e.StreamID)]
+	if n := w.events.sent; len(frames) == 0 {
+		w.index.Of[eventstore.StreamID(strings.Clone(e.StreamID))] = []seen{{int64(n), e.Version}} // not the whole chunk
+	} else if frames[len(frames)-1].frame() != n {
+		w.index.Of[eventstore.StreamID(e.StreamID)] = append(frames, seen{int64(n), e.Version})
 	}
-	w.rows = append(w.rows, parquetRow{
-		Position: int64(e.Position), RecordedAt: e.RecordedAt.UnixMicro(), StreamID: string(e.StreamID), Version: int64(e.Version),
-		EventID: e.ID, EventType: e.Type, SchemaVersion: int32(e.SchemaVersion), OccurredAt: e.OccurredAt.UnixMicro(),
-		EventData: string(e.JSON), Metadata: string(e.MetadataJSON),
-	})
-	if w.inFrame >= w.most.frame || len(w.lines) >= frameBytes {
-		return w.endFrame(e.Position)
+	w.rows = append(w.rows, *e)
+	if len(w.rows) >= w.most.frame || len(w.lines.text) >= frameBytes {
+		w.endFrame()
 	}
-	return nil
 }
 
-func (w *partWriter) endFrame(last eventstore.Position) error {
-	if w.inFrame == 0 {
-		return nil
+func (w *partWriter) endFrame() {
+	if len(w.rows) == 0 {
+		return
 	}
-	written := make(chan error, 1)
-	go func() {
-		_, err := w.parquet.Write(w.rows)
-		written <- err
-	}()
-	offset := int64(len(w.events))
-	w.events = w.zstd.EncodeAll(w.lines, w.events)
-	w.index.Frames = append(w.index.Frames, frame{Offset: offset, Bytes: int64(len(w.events)) - offset, First: w.first, Last: last})
-	err := <-written
-	w.lines, w.inFrame, w.rows = w.lines[:0], 0, w.rows[:0]
-	return err
+	w.events.send(w.lines)
+	w.columns.frames <- w.rows
+	w.rows = make([]row, 0, len(w.rows))
 }
 
 // objects ends the part. The index is written last: where it is, the others are.
 func (w *partWriter) objects(month time.Time, n int) (contents [3][]byte, part Part, err error) {
-	if err = w.endFrame(w.index.Part.Last); err != nil {
-		return contents, part, err
-	}
-	if err = w.parquet.Close(); err != nil {
+	w.endFrame()
+	w.events.close()
+	contents[0], w.index.Frames = w.events.content, w.events.frames
+	if contents[1], err = w.columns.close(); err != nil {
 		return contents, part, err
 	}
 	key := func(kind string) string { return folder(month) + partName(n, kind) }
-	contents[0], contents[1] = w.events, w.columns.Bytes()
 	w.index.Part.Streams = newBloom(len(w.index.Of))
 	for id := range w.index.Of {
 		w.index.Part.Streams.add(id)
@@ -171,10 +160,92 @@ func (w *partWriter) objects(month time.Time, n int) (contents [3][]byte, part P
 	if err != nil {
 		return contents, part, err
 	}
-	contents[2] = w.zstd.EncodeAll(text, nil)
+	contents[2] = w.events.zstd.EncodeAll(text, nil)
 	part = w.index.Part
 	part.Index = describe(key("index.zst"), contents[2])
 	return contents, part, nil
+}
+
+// eventWriter compresses a part's lines in a goroutine of its own, which ends with close.
+type eventWriter struct {
+	zstd  *zstd.Encoder
+	lines chan frameLines
+	sent  int
+	free  chan []byte // what was compressed, for the next lines
+	end   func()
+
+	content []byte // these two when it is closed
+	frames  []frame
+}
+
+func newEventWriter() (*eventWriter, error) {
+	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest)) // a percent larger, in 60 % of the time
+	if err != nil {
+		return nil, err
+	}
+	w := &eventWriter{zstd: encoder, lines: make(chan frameLines, 1), free: make(chan []byte, 3)}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for lines := range w.lines {
+			offset := int64(len(w.content))
+			w.content = w.zstd.EncodeAll(lines.text, w.content)
+			w.frames = append(w.frames, frame{Offset: offset, Bytes: int64(len(w.content)) - offset, First: lines.first, Last: lines.last})
+			w.free <- lines.text[:0]
+		}
+	}()
+	w.end = sync.OnceFunc(func() {
+		close(w.lines)
+		<-done
+	})
+	return w, nil
+}
+
+// buffer is one of three: of the frame that is being filled, the one that waits, and the one that is compressed.
+func (w *eventWriter) buffer() []byte {
+	select {
+	case b := <-w.free:
+		return b
+	default:
+		return nil
+	}
+}
+
+func (w *eventWriter) send(lines frameLines) {
+	w.lines <- lines
+	w.sent++
+}
+
+func (w *eventWriter) close() { w.end() }
+
+// columnWriter writes a part's Parquet in a goroutine of its own, which ends with close.
+type columnWriter struct {
+	frames chan []row // as many as make a row group, which takes longer
+	close  func() ([]byte, error)
+}
+
+func newColumnWriter() *columnWriter {
+	w := &columnWriter{frames: make(chan []row, groupRows/1000)}
+	var content bytes.Buffer
+	// A writer that was reset writes other bytes than a new one, and a part has to be the same whoever begins with it.
+	parquet := parquet.NewGenericWriter[row](&content, parquet.Compression(&parquetzstd.Codec{Level: parquetzstd.SpeedFastest}),
+		parquet.MaxRowsPerRowGroup(groupRows), parquet.CreatedBy("hindsight", "1", ""))
+	done := make(chan error)
+	go func() {
+		var failed error
+		for rows := range w.frames {
+			if failed == nil {
+				_, failed = parquet.Write(rows)
+			}
+		}
+		done <- cmp.Or(failed, parquet.Close())
+	}()
+	w.close = sync.OnceValues(func() ([]byte, error) {
+		close(w.frames)
+		err := <-done
+		return content.Bytes(), err
+	})
+	return w
 }
 
 func earlier(a, b time.Time) time.Time {

@@ -2,7 +2,6 @@ package partition
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -132,7 +131,7 @@ func (k *keeper) load(ctx context.Context, tx pgx.Tx, m Month, table, step strin
 			})
 		}
 		if err == nil {
-			_, err = io.WriteString(writer, "\xff\xff")
+			_, err = io.WriteString(writer, copyTrailer)
 		}
 		_ = writer.CloseWithError(err)
 		read <- err
@@ -143,26 +142,6 @@ func (k *keeper) load(ctx context.Context, tx pgx.Tx, m Month, table, step strin
 		return readErr
 	}
 	return err
-}
-
-const copyHeader = "PGCOPY\n\xff\r\n\x00" + "\x00\x00\x00\x00" + "\x00\x00\x00\x00" // signature, flags, no extension
-
-// appendCopy encodes a row of COPY's binary format.
-func appendCopy(b []byte, e *eventstore.Recorded) []byte {
-	number := func(n uint64) { b = binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint32(b, 8), n) }
-	text := func(s string) { b = append(binary.BigEndian.AppendUint32(b, uint32(len(s))), s...) }
-	b = binary.BigEndian.AppendUint16(b, 10)
-	number(uint64(e.Position))
-	number(sinceY2K(e.RecordedAt))
-	text(string(e.StreamID))
-	number(uint64(e.Version))
-	text(string(e.ID[:]))
-	text(e.Type)
-	b = binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(b, 4), uint32(e.SchemaVersion))
-	number(sinceY2K(e.OccurredAt))
-	text(string(e.JSON))
-	text(string(e.MetadataJSON))
-	return b
 }
 
 // DrillReport is what a drill has found.

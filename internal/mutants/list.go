@@ -321,8 +321,8 @@ func mutants() []mutant {
 		{"M4 an object that a killed run has written", "partition/blob.go", []swap{
 			{"	if !errors.Is(err, ErrExists) {\n", "	if true {\n"},
 		}, months, "TestARunThatIsKilledAnywhereGoesOn"},
-		{"M4 a part is the same whoever begins with it", "partition/part.go", []swap{
-			{"	w.parquet = parquet.NewGenericWriter", "	if w.parquet != nil {\n		w.parquet.Reset(&w.columns)\n		return\n	}\n	w.parquet = parquet.NewGenericWriter"},
+		{"M4 an export goes on after its last whole part", "partition/export.go", []swap{
+			{"		after = manifest.Parts[n-1].Last\n", "		after = 0 * manifest.Parts[n-1].Last\n"},
 		}, months, "TestARunThatIsKilledAnywhereGoesOn"},
 		{"M5 frames of a stream, by version", "partition/cold.go", []swap{
 			{"frames[i+1].first() <= low", "frames[i+1].first() <= high"},
