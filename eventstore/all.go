@@ -80,7 +80,7 @@ type Page struct {
 
 const maxPageLimit = 10_000
 
-// Page returns a page of the global log. Errors match [ErrBadCursor], [ErrLogRewound] or [ErrInvalid].
+// Page returns a page of the global log. Errors match [ErrBadCursor], [ErrLogRewound], [ErrArchived] or [ErrInvalid].
 func (s *Store) Page(ctx context.Context, query PageQuery) (Page, error) {
 	if query.Limit == 0 {
 		query.Limit = 100

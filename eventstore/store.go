@@ -148,7 +148,7 @@ func New(pool *pgxpool.Pool, config Config) (*Store, error) {
 
 // WithTx is the same store inside the caller's transaction: what it appends commits or rolls back with the caller's own
 // rows. The transaction stays the caller's to end. It goes on after [ErrConflict], [ErrInvalid], [ErrUnknownType], [ErrClock],
-// [ErrMonthClosed], [ErrMonthMissing], [ErrStreamNotFound], [ErrBadCursor] and errors of decoding; any other error comes from
+// [ErrMonthClosed], [ErrMonthMissing], [ErrStreamNotFound], [ErrBadCursor], [ErrArchived] and errors of decoding; any other error comes from
 // PostgreSQL and has aborted it.
 //
 // Within the transaction stream reads show its own events; the global log does not, as they are not settled. Under

@@ -67,14 +67,17 @@ type cache struct {
 	bytes int64
 	order *list.List // of Object, the one used last first
 	files map[string]*list.Element
-	busy  map[string]*sync.Mutex // objects that are being fetched: one at a time each
+	busy  map[string]chan struct{} // objects that are being fetched: one at a time each
+
+	held    Object // the last one that the directory did not take
+	content []byte
 }
 
 func newCache(blob Blob, dir string, most int64) (*cache, error) {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return nil, fmt.Errorf("making the cache's directory: %w", err)
 	}
-	c := &cache{blob: blob, dir: dir, most: most, order: list.New(), files: map[string]*list.Element{}, busy: map[string]*sync.Mutex{}}
+	c := &cache{blob: blob, dir: dir, most: most, order: list.New(), files: map[string]*list.Element{}, busy: map[string]chan struct{}{}}
 	found, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err
@@ -106,6 +109,9 @@ func (c *cache) whole(ctx context.Context, month time.Time, object Object) ([]by
 
 // read reads an object from the directory, if it is there as it was fetched.
 func (c *cache) read(object Object) ([]byte, bool) {
+	if content, ok := c.inMemory(object); ok {
+		return content, true
+	}
 	if !c.use(object) {
 		return nil, false
 	}
@@ -117,6 +123,12 @@ func (c *cache) read(object Object) ([]byte, bool) {
 	return nil, false
 }
 
+func (c *cache) inMemory(object Object) ([]byte, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.content, c.content != nil && c.held == object
+}
+
 // piece returns a part of an object's bytes. A frame has a checksum of its own.
 func (c *cache) piece(ctx context.Context, month time.Time, object Object, offset, length int64) ([]byte, error) {
 	if c.use(object) {
@@ -126,9 +138,12 @@ func (c *cache) piece(ctx context.Context, month time.Time, object Object, offse
 		}
 		c.forget(object)
 	}
-	content, err := c.fetch(ctx, month, object)
-	if err != nil {
-		return nil, err
+	content, ok := c.inMemory(object)
+	if !ok {
+		var err error
+		if content, err = c.fetch(ctx, month, object); err != nil {
+			return nil, err
+		}
 	}
 	if offset < 0 || length < 1 || offset+length > int64(len(content)) {
 		return nil, &DamagedError{Month: month, Key: object.Key, Problem: "is shorter than its index says"}
@@ -155,16 +170,20 @@ func (c *cache) fetch(ctx context.Context, month time.Time, object Object) ([]by
 	c.mu.Lock()
 	turn := c.busy[object.SHA256]
 	if turn == nil {
-		turn = &sync.Mutex{}
+		turn = make(chan struct{}, 1)
 		c.busy[object.SHA256] = turn
 	}
 	c.mu.Unlock()
-	turn.Lock()
-	defer turn.Unlock()
+	select {
+	case turn <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	defer func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		delete(c.busy, object.SHA256)
+		<-turn
 	}()
 	if content, ok := c.read(object); ok { // somebody has fetched it meanwhile
 		return content, nil
@@ -173,11 +192,13 @@ func (c *cache) fetch(ctx context.Context, month time.Time, object Object) ([]by
 	if err != nil {
 		return nil, err
 	}
-	if err := c.keep(object, content); err != nil {
-		return content, nil //nolint:nilerr // a full disk spoils the cache, not the answer
-	}
+	err = c.keep(object, content)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if err != nil { // a full disk spoils the cache, not the answer: frame by frame, one object serves
+		c.held, c.content = object, content
+		return content, nil
+	}
 	c.note(object)
 	c.shrink()
 	return content, nil

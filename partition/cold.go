@@ -19,7 +19,7 @@ type Cold struct {
 	decoder decoder
 
 	mu        sync.Mutex
-	manifests map[string]*Manifest // by what the registry says of the archive
+	manifests lru[*Manifest] // by what the registry says of the archive
 	indexes   lru[*index]
 	frames    lru[[]eventstore.Recorded]
 }
@@ -28,8 +28,9 @@ var _ eventstore.Cold = (*Cold)(nil)
 
 // What is kept in memory, in bytes as they are written out; decoded, they take two or three times that.
 const (
-	keptIndexes = 32 << 20 // a part's index has some megabytes at most
-	keptFrames  = 32 << 20 // of about 1 MB each: readers that go through a month page by page come back to one
+	keptManifests = 32 << 20 // some kilobytes a part, for its streams
+	keptIndexes   = 32 << 20 // a part's index has some megabytes at most
+	keptFrames    = 32 << 20 // of about 1 MB each: readers that go through a month page by page come back to one
 )
 
 // NewCold reads from an archive through a directory for copies of what it has fetched, of at most maxBytes (0: 1 GiB; one object
@@ -50,7 +51,7 @@ func NewCold(archive Blob, dir string, maxBytes int64) (*Cold, error) {
 		return nil, err
 	}
 	return &Cold{
-		blob: archive, cache: cache, decoder: decoder, manifests: map[string]*Manifest{},
+		blob: archive, cache: cache, decoder: decoder, manifests: newLRU[*Manifest](keptManifests),
 		indexes: newLRU[*index](keptIndexes), frames: newLRU[[]eventstore.Recorded](keptFrames),
 	}, nil
 }
@@ -133,23 +134,20 @@ func (c *Cold) Stream(ctx context.Context, month eventstore.ArchivedMonth, id ev
 }
 
 func (c *Cold) manifest(ctx context.Context, month eventstore.ArchivedMonth) (*Manifest, error) {
-	c.mu.Lock()
-	known := c.manifests[month.Archive]
-	c.mu.Unlock()
-	if known != nil {
-		return known, nil
-	}
 	if month.Archive == "" {
 		return nil, fmt.Errorf("month %s: its archive is not kept any more", month.Month.Format("2006-01"))
 	}
-	manifest, err := readManifest(ctx, c.blob, month.Month, month.Archive)
-	if err != nil {
-		return nil, err
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.manifests[month.Archive] = manifest
-	return manifest, nil
+	return c.manifests.get(&c.mu, month.Archive, func() (*Manifest, int, error) {
+		manifest, err := readManifest(ctx, c.blob, month.Month, month.Archive)
+		if err != nil {
+			return nil, 0, err
+		}
+		size := 1000
+		for _, part := range manifest.Parts {
+			size += 1000 + len(part.Streams)
+		}
+		return manifest, size, nil
+	})
 }
 
 func (c *Cold) index(ctx context.Context, month time.Time, part Part) (*index, error) {

@@ -79,7 +79,7 @@ func decodeCopy(b string, e *row) (rest string, whole bool, err error) {
 	return rest, true, nil
 }
 
-// What a statement reads at once: none stays open, with its snapshot, for as long as an export takes.
+// What a statement reads at once: none stays open, with its snapshot, for as long as an export takes, but for that of some parts.
 const statementRows = 10_000
 
 // chunkBytes is what of it is in memory at a time: three chunks, each larger by an event at most.

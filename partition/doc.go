@@ -34,7 +34,7 @@
 //	verified   every object was read back: the events have the count and digest that were sealed, the index finds each of them, and the
 //	           Parquet has as many rows.
 //	detached   readers of positions are sent to the archive, then the table leaves the partitioned one, with DETACH CONCURRENTLY. It
-//	           stays, guarded against changes, for its quarantine.
+//	           stays, guarded against UPDATE, DELETE and TRUNCATE, for its quarantine.
 //	dropped    the table is gone.
 //	           Its archive is deleted when it is older than Config.Archived, if that is set; reads then end with an error for good.
 //	restored   it is a partition again, from its table in quarantine or from the archive, with the same digest. It stays until
@@ -69,12 +69,15 @@
 //     locks for 50 ms at a time, some 120 times, and leave it to the next run.
 //   - A transaction's snapshot is older than a drop: its reads of the month are [eventstore.ErrSerialization], and it is repeated. Rows
 //     that were restored are frozen, so that older snapshots see them.
-//   - A late event, of a clock that is behind or an import of old events, meets [eventstore.ErrMonthClosed] and is not written. Clocks
-//     have Config.MaxClockSkew; an import can give it a recorded time of an open month, and keep when it occurred.
+//   - A late event, of a clock that is behind or an import of old events, meets [eventstore.ErrMonthClosed] and is not written; in a
+//     transaction whose snapshot is older than the mark, [eventstore.ErrSerialization], and repeated it meets the other. Clocks have
+//     Config.MaxClockSkew; an import can give it a recorded time of an open month, and keep when it occurred.
+//   - A clock jumps ahead: a month is sealed only when it is over by the database's clock and by the program's.
 //   - An object is damaged or missing: [DamagedError] names it, and nothing is dropped. While the table is there, delete the month's
 //     objects, set its state to sealed, and archive it again (OPERATIONS.md). An export never replaces an object: who has lost the lock
 //     without knowing it cannot destroy what another run has verified.
-//   - The table does not have its digest any more: [ChangedError]. Somebody got past the triggers; the archive has what was sealed.
+//   - The table does not have its digest any more: [ChangedError]. Somebody got past the triggers; a verified archive has what was sealed.
+//   - Another log writes to the same archive: [ErrOtherLog], before anything of it is taken, replaced or deleted.
 //   - A projection stands still: months stay verified, and [NotYetError] names it. [Months.Release] lets go of one that was given up.
 //   - An append is repeated with the ids of an event in an archived month: it is not recognised (guarantee 11 of package eventstore).
 package partition

@@ -68,7 +68,7 @@ func (m *Months) Doctor(ctx context.Context) ([]Finding, error) {
 	behind, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Checkpoint])
 	for _, c := range behind {
 		if time.Since(c.UpdatedAt) > abandoned {
-			found = append(found, Finding{Text: fmt.Sprintf("checkpoint %s version %d stands at position %d since %s, and months up to position %d wait for it. "+
+			found = append(found, Finding{Text: fmt.Sprintf("checkpoint %s version %d stands at position %d since %s, and months up to position %d cannot be archived. "+
 				"Run the projection, or Release it with a reason", c.Name, c.Version, c.Position, c.UpdatedAt.UTC().Format(time.DateTime), last)})
 		}
 	}

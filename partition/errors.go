@@ -15,7 +15,7 @@ var (
 	ErrBusy = errors.New("another process looks after the months")
 	// ErrNoMonth: the registry has no such month.
 	ErrNoMonth = errors.New("the log has no such month")
-	// ErrNotYet: the month cannot go on for now; see [NotYetError].
+	// ErrNotYet: the month cannot go on for now; most often a [NotYetError] says why.
 	ErrNotYet = errors.New("not yet")
 	// ErrNoArchive: Config.Archive is not set, or the month's archive was deleted.
 	ErrNoArchive = errors.New("no archive")
@@ -23,6 +23,8 @@ var (
 	ErrDamaged = errors.New("the archive is damaged")
 	// ErrChanged: a month's events are not those that were sealed; see [ChangedError].
 	ErrChanged = errors.New("the month's events are not those that were sealed")
+	// ErrOtherLog: the archive holds objects of another log. Give each log an archive of its own, and delete nothing.
+	ErrOtherLog = errors.New("the archive is another log's")
 	// ErrExists: a [Blob] holds something under the key already.
 	ErrExists = errors.New("an object of this key is there already")
 	// ErrNotFound: a [Blob] holds nothing under the key.
@@ -34,7 +36,7 @@ type NotYetError struct {
 	Month  time.Time
 	State  State // in which it stays
 	Reason string
-	// Behind are the checkpoints that are not past the month; a drop waits for them.
+	// Behind are the checkpoints that are not past the month; it waits for them before it is detached, and before it is dropped.
 	Behind []Checkpoint
 }
 
@@ -42,15 +44,20 @@ type NotYetError struct {
 type Checkpoint struct {
 	Name      string
 	Version   int
-	Position  eventstore.Position // of its slowest shard
+	Position  eventstore.Position // of its slowest shard, or of the first event that it has parked
 	UpdatedAt time.Time
+	Parked    bool // it is past the month, but for parked events
 }
 
 func (e *NotYetError) Error() string {
 	text := fmt.Sprintf("month %s stays %s: %s", e.Month.Format("2006-01"), e.State, e.Reason)
 	names := make([]string, len(e.Behind))
 	for i, c := range e.Behind {
-		names[i] = fmt.Sprintf("%s version %d at position %d", c.Name, c.Version, c.Position)
+		what := "at"
+		if c.Parked {
+			what = "with parked events from"
+		}
+		names[i] = fmt.Sprintf("%s version %d %s position %d", c.Name, c.Version, what, c.Position)
 	}
 	return text + strings.Join(names, ", ")
 }

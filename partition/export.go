@@ -6,6 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/sight-platform/hindsight/eventstore"
 )
@@ -16,12 +19,16 @@ func (k *keeper) export(ctx context.Context, m Month) error {
 	if k.config.Archive == nil {
 		return fmt.Errorf("exporting month %s: %w", m, ErrNoArchive)
 	}
-	manifest, content, err := k.exported(ctx, m)
+	log, err := k.log(ctx)
+	if err != nil {
+		return err
+	}
+	manifest, content, err := k.exported(ctx, m, log)
 	if err != nil {
 		return err
 	}
 	if manifest == nil {
-		if manifest, err = k.exportParts(ctx, m); err != nil {
+		if manifest, err = k.exportParts(ctx, m, log); err != nil {
 			return err
 		}
 		if content, err = json.MarshalIndent(manifest, "", "  "); err != nil {
@@ -38,8 +45,14 @@ func (k *keeper) export(ctx context.Context, m Month) error {
 	return err
 }
 
+// log is what archives know the log by.
+func (k *keeper) log(ctx context.Context) (id uuid.UUID, err error) {
+	err = k.conn.QueryRow(ctx, k.quoted.SQL(`SELECT id FROM {{schema}}.partition_log`)).Scan(&id)
+	return id, err
+}
+
 // exported is the manifest that an earlier run has written and not noted.
-func (k *keeper) exported(ctx context.Context, m Month) (*Manifest, []byte, error) {
+func (k *keeper) exported(ctx context.Context, m Month, log uuid.UUID) (*Manifest, []byte, error) {
 	content, err := k.config.Archive.Get(ctx, manifestKey(m.Month))
 	if errors.Is(err, ErrNotFound) {
 		return nil, nil, nil
@@ -51,16 +64,23 @@ func (k *keeper) exported(ctx context.Context, m Month) (*Manifest, []byte, erro
 	if err != nil {
 		return nil, nil, err
 	}
+	if manifest.Log != log {
+		return nil, nil, otherLog(m.Month, manifestKey(m.Month))
+	}
 	if manifest.Digest != hex.EncodeToString(m.Digest) || manifest.Rows != m.Rows {
-		return nil, nil, &DamagedError{Month: m.Month, Key: manifestKey(m.Month), Problem: "describes other events: does another log write to this archive?"}
+		return nil, nil, &DamagedError{Month: m.Month, Key: manifestKey(m.Month), Problem: "describes other events than were sealed"}
 	}
 	return manifest, content, nil
 }
 
+func otherLog(month time.Time, key string) error {
+	return fmt.Errorf("month %s: %s: %w", month.Format("2006-01"), key, ErrOtherLog)
+}
+
 // exportParts writes the parts that are not there yet.
-func (k *keeper) exportParts(ctx context.Context, m Month) (*Manifest, error) {
+func (k *keeper) exportParts(ctx context.Context, m Month, log uuid.UUID) (*Manifest, error) {
 	manifest := &Manifest{
-		Format: format, Schema: k.schema, Month: m.String(), Rows: m.Rows, First: m.First, Last: m.Last, Digest: hex.EncodeToString(m.Digest),
+		Format: format, Log: log, Schema: k.schema, Month: m.String(), Rows: m.Rows, First: m.First, Last: m.Last, Digest: hex.EncodeToString(m.Digest),
 	}
 	if err := k.conn.QueryRow(ctx, k.quoted.SQL(`SELECT count(*) FROM {{schema}}.migrations WHERE line = 'eventstore'`)).Scan(&manifest.SchemaVersion); err != nil {
 		return nil, err
@@ -109,6 +129,9 @@ func (k *keeper) finishedParts(ctx context.Context, m Month, manifest *Manifest)
 		if err != nil {
 			return &DamagedError{Month: m.Month, Key: key, Problem: "cannot be read", Err: err}
 		}
+		if x.Log != manifest.Log {
+			return otherLog(m.Month, key)
+		}
 		part := x.Part
 		part.Index = describe(key, content)
 		manifest.add(part, x.Of)
@@ -125,7 +148,7 @@ type parts struct {
 }
 
 func (k *keeper) newParts(ctx context.Context, m Month, manifest *Manifest) (*parts, error) {
-	p := &parts{next: func() (*partWriter, error) { return newPartWriter(k.rows) }}
+	p := &parts{next: func() (*partWriter, error) { return newPartWriter(manifest.Log, k.rows) }}
 	p.write = func(w *partWriter) error {
 		part, err := k.putPart(ctx, m, w, len(manifest.Parts))
 		if err == nil {

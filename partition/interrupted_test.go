@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -37,6 +38,24 @@ func (s *scissors) TraceQueryEnd(_ context.Context, conn *pgx.Conn, _ pgx.TraceQ
 		_ = conn.PgConn().Conn().Close()
 	}
 }
+
+// wire is a connection that is cut at its nth exchange, counted over all connections of a pool: in the middle of a statement too, such as a
+// COPY.
+type wire struct {
+	net.Conn
+	at    int64
+	count *atomic.Int64
+}
+
+func (w wire) exchange(f func([]byte) (int, error), b []byte) (int, error) {
+	if w.count.Add(1) == w.at {
+		_ = w.Close()
+	}
+	return f(b)
+}
+
+func (w wire) Read(b []byte) (int, error)  { return w.exchange(w.Conn.Read, b) }
+func (w wire) Write(b []byte) (int, error) { return w.exchange(w.Conn.Write, b) }
 
 // breaking is a Blob whose nth call fails: a Put of it has written, or has not.
 type breaking struct {
@@ -94,6 +113,37 @@ func TestARunThatIsKilledAnywhereGoesOn(t *testing.T) {
 // A month then has several parts, so that a run that goes on does not begin with the first.
 const partRows, frameRows = 30, 20
 
+// Guarantee M4: the same for a connection that is cut in the middle of whatever it carries.
+func TestARunWhoseConnectionIsCutGoesOn(t *testing.T) {
+	t.Parallel()
+	for _, verb := range []string{"archive", "restore"} {
+		t.Run(verb, func(t *testing.T) {
+			t.Parallel()
+			kills := 0
+			world := newWorld(t)
+			for at := int64(1); ; at += 1 + at/6 {
+				var count atomic.Int64
+				store := tracedStore(t, world.log, func(config *pgxpool.Config) {
+					dial := config.ConnConfig.DialFunc
+					config.ConnConfig.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+						conn, err := dial(ctx, network, address)
+						return wire{conn, at, &count}, err
+					}
+				})
+				world.prepare(verb)
+				err := run(testContext(t), store, verb, world.blob)
+				world.endedBy(verb, fmt.Sprintf("%s cut at exchange %d: %v", verb, at, err))
+				if count.Load() < at {
+					break
+				}
+				kills++
+			}
+			t.Logf("%d kills", kills)
+			require.GreaterOrEqual(t, kills, 15)
+		})
+	}
+}
+
 // world is a log whose January is killed again and again.
 type world struct {
 	*testing.T
@@ -116,22 +166,34 @@ func newWorld(t *testing.T) *world {
 // killedAt kills one run and has the next one end it; false: the run ended before.
 func (w *world) killedAt(verb, where string, after bool, n int64) bool {
 	ctx := testContext(w)
-	require.NoError(w, finish(ctx, w.months, map[string]string{"archive": "restore", "restore": "archive"}[verb]))
-	if verb == "archive" {
-		forget(w, w.log, w.blob)
-	}
+	w.prepare(verb)
 	cut, archive := &scissors{after: after}, &breaking{Blob: w.blob, after: after}
 	if where == "statement" {
 		cut.at = n
 	} else {
 		archive.at = n
 	}
-	err := run(ctx, cutStore(w, w.log, cut), verb, archive)
-	label := fmt.Sprintf("%s cut at %s %d, after %t: %v", verb, where, n, after, err)
+	err := run(ctx, tracedStore(w, w.log, func(config *pgxpool.Config) { config.ConnConfig.Tracer = cut }), verb, archive)
+	w.endedBy(verb, fmt.Sprintf("%s cut at %s %d, after %t: %v", verb, where, n, after, err))
+	return cut.count.Load() >= n && where == "statement" || archive.count.Load() >= n && where == "archive"
+}
+
+// prepare brings January where the verb begins.
+func (w *world) prepare(verb string) {
+	w.Helper()
+	require.NoError(w, finish(testContext(w), w.months, map[string]string{"archive": "restore", "restore": "archive"}[verb]))
+	if verb == "archive" {
+		forget(w, w.log, w.blob)
+	}
+}
+
+// endedBy reads the log as a kill has left it, has the next run end what was begun, and reads it again.
+func (w *world) endedBy(verb, label string) {
+	w.Helper()
+	ctx := testContext(w)
 	require.Equal(w, w.events, collect(w, w.cold.All(ctx, 0, eventstore.Filter{})), label)
 	require.NoError(w, finish(ctx, w.months, verb), label)
 	require.Equal(w, w.events, collect(w, w.cold.All(ctx, 0, eventstore.Filter{})), label)
-	return cut.count.Load() >= n && where == "statement" || archive.count.Load() >= n && where == "archive"
 }
 
 // forget makes January a month that was never archived, so that the next round goes all the way.
@@ -145,11 +207,11 @@ func forget(t testing.TB, log *eventstoretest.Log, blob partition.Blob) {
 	exec(t, log, `UPDATE `+log.Schema()+`.months SET state = 'open', archive = NULL, revision = revision + 1 WHERE month = '2024-01-01'`)
 }
 
-// cutStore is the log by a pool whose connections are cut.
-func cutStore(t testing.TB, log *eventstoretest.Log, cut *scissors) *eventstore.Store {
+// tracedStore is the log by a pool whose connections are cut.
+func tracedStore(t testing.TB, log *eventstoretest.Log, cut func(*pgxpool.Config)) *eventstore.Store {
 	t.Helper()
 	config := direct(t).Config().Copy()
-	config.ConnConfig.Tracer = cut
+	cut(config)
 	pool, err := pgxpool.NewWithConfig(t.Context(), config)
 	require.NoError(t, err)
 	t.Cleanup(pool.Close)

@@ -22,20 +22,27 @@ type Move struct {
 	From, To State
 }
 
-// Run maintains the months until ctx ends, which is then its error, at once and then every Config.Interval. What goes wrong is
-// logged, and tried again the next time. Any number of processes may run it: one works, the others pass.
+// Run maintains the months until ctx ends, which is then its error, at once and then every Config.Interval. It makes this package's
+// tables first, if they are not there. What goes wrong is logged, and tried again the next time. Any number of processes may run it: one
+// works, the others pass.
 func (m *Months) Run(ctx context.Context) error {
-	for {
-		done, err := m.Maintain(ctx)
-		switch {
-		case ctx.Err() != nil:
+	for migrated := false; ; {
+		var done Done
+		var err error
+		if !migrated {
+			err = m.Migrate(ctx)
+		}
+		if migrated = err == nil; migrated {
+			done, err = m.Maintain(ctx)
+		}
+		if ctx.Err() != nil {
 			return ctx.Err()
-		case err != nil:
+		}
+		if err != nil {
 			m.config.Logger.ErrorContext(ctx, "looking after the months", "err", err)
-		default:
-			for _, waiting := range done.Waiting {
-				m.config.Logger.InfoContext(ctx, "a month waits", "why", waiting.Error())
-			}
+		}
+		for _, waiting := range done.Waiting {
+			m.config.Logger.InfoContext(ctx, "a month waits", "why", waiting.Error())
 		}
 		if err := sleep(ctx, m.config.Interval); err != nil {
 			return err
@@ -44,8 +51,8 @@ func (m *Months) Run(ctx context.Context) error {
 }
 
 // Maintain makes the months ahead, seals those that are over, archives those that are older than Config.Online, and drops those
-// whose quarantine is over; it ends what was interrupted. A month that fails does not hold up the others; its error is among those
-// returned.
+// whose quarantine is over; it ends what was interrupted, an Archive of a younger month too. A month that fails does not hold up the
+// others; its error is among those returned.
 func (m *Months) Maintain(ctx context.Context) (done Done, err error) {
 	err = m.alone(ctx, func(k *keeper) error {
 		failed := k.makeAhead(ctx)
@@ -63,14 +70,8 @@ func (m *Months) Maintain(ctx context.Context) (done Done, err error) {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			goal := Sealed
-			if past--; past >= m.config.Online && m.config.Archive != nil && month.State != Restored || month.State == Detached {
-				goal = Dropped
-			}
-			if !month.Over {
-				goal = Open
-			}
-			moved, err := k.advance(ctx, month, goal)
+			past--
+			moved, err := k.advance(ctx, month, m.goal(month, past))
 			if err == nil && m.config.Archived > 0 && past >= m.config.Online+m.config.Archived && month.State == Dropped {
 				err = k.expire(ctx, month)
 			}
@@ -80,6 +81,8 @@ func (m *Months) Maintain(ctx context.Context) (done Done, err error) {
 			var notYet *NotYetError
 			if errors.As(err, &notYet) {
 				done.Waiting = append(done.Waiting, *notYet)
+			} else if errors.Is(err, ErrNotYet) {
+				done.Waiting = append(done.Waiting, NotYetError{Month: month.Month, State: moved, Reason: err.Error()})
 			} else if err != nil {
 				failed = errors.Join(failed, err)
 			}
@@ -94,7 +97,8 @@ func (m *Months) Maintain(ctx context.Context) (done Done, err error) {
 
 // Archive takes a month that is over out of the database, as far as it goes now: sealed, exported, verified, detached, and, when its
 // quarantine is over, dropped. It can be repeated, and goes on where it was, after a kill too. An error that matches [ErrNotYet]
-// says what it waits for; others match [ErrBusy], [ErrNoMonth], [ErrNoArchive], [ErrDamaged] or [ErrChanged].
+// says what it waits for; others match [ErrBusy], [ErrNoMonth], [ErrNoArchive], [ErrDamaged], [ErrChanged], [ErrOtherLog] or
+// [eventstore.ErrSchemaMissing], or are those of the database and the archive.
 func (m *Months) Archive(ctx context.Context, month time.Time) (State, error) {
 	var state State
 	err := m.alone(ctx, func(k *keeper) error {
@@ -141,6 +145,21 @@ func (k *keeper) leaveAndDrop(ctx context.Context, m Month) error {
 	return k.drop(ctx, m)
 }
 
+// goal is where a run takes a month that so many younger ones follow which are over.
+func (m *Months) goal(month Month, younger int) State {
+	switch {
+	case !month.Over:
+		return Open
+	case month.State == Detached:
+		return Dropped
+	case m.config.Archive == nil || month.State == Restored:
+		return Sealed
+	case younger >= m.config.Online, month.State == Exported, month.State == Verified: // what Archive has begun is gone to its end
+		return Dropped
+	}
+	return Sealed
+}
+
 // order of the states, for goals.
 func (s State) order() int {
 	for i, state := range []State{Open, Sealing, Sealed, Exported, Verified, Restored, Detached, Dropped} {
@@ -176,6 +195,9 @@ func (k *keeper) expire(ctx context.Context, m Month) error {
 	if k.config.Archive == nil {
 		return nil
 	}
+	if err := k.owns(ctx, m); err != nil {
+		return err
+	}
 	if m.Archive != "" {
 		if err := k.gate(ctx, k.conn, m); err != nil { // who reads from the archive goes first
 			return err
@@ -191,6 +213,26 @@ func (k *keeper) expire(ctx context.Context, m Month) error {
 		err = errors.Join(err, k.config.Archive.Delete(ctx, key))
 	}
 	return err
+}
+
+// owns is ErrOtherLog where a month's folder holds what another log has written: it may be its only copy.
+func (k *keeper) owns(ctx context.Context, m Month) error {
+	log, err := k.log(ctx)
+	if err != nil {
+		return err
+	}
+	content, err := k.config.Archive.Get(ctx, manifestKey(m.Month))
+	if err == nil {
+		manifest, err := parseManifest(m.Month, manifestKey(m.Month), content)
+		if err == nil && manifest.Log != log {
+			err = otherLog(m.Month, manifestKey(m.Month))
+		}
+		return err
+	}
+	if !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	return k.finishedParts(ctx, m, &Manifest{Log: log}) // of an export that has not ended
 }
 
 // makeAhead makes the current month and those that come, and stores the settled position for those who cannot see it.

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/sight-platform/hindsight/eventstore"
 )
 
@@ -19,6 +21,7 @@ const format = 1
 // Manifest describes the archive of a month. It is written last: an archive without one is unfinished.
 type Manifest struct {
 	Format        int                 `json:"format"`
+	Log           uuid.UUID           `json:"log"`    // that of table partition_log
 	Schema        string              `json:"schema"` // of the log
 	SchemaVersion int                 `json:"schema_version"`
 	Month         string              `json:"month"` // 2026-11

@@ -37,6 +37,7 @@ var defaultRows = partRows{part: 100_000, frame: 1000} //nolint:gochecknoglobals
 // index says where in a part the events are. It also describes the part's objects, so that an export that was killed finds out
 // what it has done.
 type index struct {
+	Log    uuid.UUID                      `json:"log"`
 	Part   Part                           `json:"part"` // without Index
 	Frames []frame                        `json:"frames"`
 	Of     map[eventstore.StreamID][]seen `json:"streams"` // the frames that hold each stream, ascending
@@ -90,12 +91,12 @@ type frameLines struct {
 	first, last eventstore.Position
 }
 
-func newPartWriter(most partRows) (*partWriter, error) {
+func newPartWriter(log uuid.UUID, most partRows) (*partWriter, error) {
 	events, err := newEventWriter()
 	if err != nil {
 		return nil, err
 	}
-	return &partWriter{index: index{Of: map[eventstore.StreamID][]seen{}}, most: most, events: events, columns: newColumnWriter()}, nil
+	return &partWriter{index: index{Log: log, Of: map[eventstore.StreamID][]seen{}}, most: most, events: events, columns: newColumnWriter()}, nil
 }
 
 // close ends a part that was given up; else it does nothing.
@@ -121,10 +122,9 @@ func (w *partWriter) add(e *row) {
 	w.lines.text = appendLine(w.lines.text, e)
 	w.raw += int64(len(w.lines.text) - before)
 	frames := w.index.Of[eventstore.StreamID(e.StreamID)]
-	if n := w.events.sent; len(frames) == 0 {
-		w.index.Of[eventstore.StreamID(strings.Clone(e.StreamID))] = []seen{{int64(n), e.Version}} // not the whole chunk
-	} else if frames[len(frames)-1].frame() != n {
-		w.index.Of[eventstore.StreamID(e.StreamID)] = append(frames, seen{int64(n), e.Version})
+	if n := w.events.sent; len(frames) == 0 || frames[len(frames)-1].frame() != n {
+		id := eventstore.StreamID(strings.Clone(e.StreamID)) // an assignment keeps its key, which is to keep no chunk
+		w.index.Of[id] = append(frames, seen{int64(n), e.Version})
 	}
 	w.rows = append(w.rows, *e)
 	if len(w.rows) >= w.most.frame || len(w.lines.text) >= frameBytes {

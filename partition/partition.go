@@ -1,6 +1,7 @@
 package partition
 
 import (
+	"cmp"
 	"context"
 	"embed"
 	"errors"
@@ -45,8 +46,8 @@ type Config struct {
 // Progress is how far a step is.
 type Progress struct {
 	Month    time.Time
-	Step     string // "digest", "export", "verify", "restore", "drill"
-	Rows, Of int64  // events done, and of the month
+	Step     string // "digest" (told at its beginning and its end), "export", "verify", "restore", "drill"
+	Rows, Of int64  // events done, and of the month; Of is 0 before they were counted
 }
 
 func (c Config) withDefaults() Config {
@@ -86,7 +87,7 @@ func (c Config) validate() error {
 	case c.Quarantine < 0:
 		return invalid("Quarantine", "is negative")
 	case c.Ahead < 0 || c.Ahead > 12:
-		return invalid("Ahead", "is not within 0 and 12")
+		return invalid("Ahead", "is negative or above 12")
 	case c.MaxClockSkew < 0:
 		return invalid("MaxClockSkew", "is negative")
 	case c.Interval < time.Second:
@@ -130,13 +131,32 @@ func New(store *eventstore.Store, config Config) (*Months, error) {
 	return &Months{pool: store.Pool(), schema: store.Schema(), quoted: quoted, sql: sql, config: config, rows: defaultRows}, nil
 }
 
-// Migrate makes this package's table, after [eventstore.Store.Migrate]. Any number of processes may run it at once.
+func schemaLine() (*migrate.Line, error) { return migrate.Parse("partition", schemaFiles) }
+
+// Migrate makes this package's tables, after [eventstore.Store.Migrate]; [Months.Run] does it too. Any number of processes may run it at
+// once.
 func (m *Months) Migrate(ctx context.Context) error {
-	line, err := migrate.Parse("partition", schemaFiles)
+	line, err := schemaLine()
 	if err != nil {
 		return err
 	}
 	return line.Run(ctx, m.pool, m.schema)
+}
+
+// Migrations exports this package's tables for other migration tools, to run after those of [eventstore.Migrations].
+func Migrations(schema string) ([]eventstore.Migration, error) {
+	if _, err := eventstore.Migrations(schema); err != nil { // it checks the name
+		return nil, err
+	}
+	line, err := schemaLine()
+	if err != nil {
+		return nil, err
+	}
+	var out []eventstore.Migration
+	for _, step := range line.Export(cmp.Or(schema, eventstore.DefaultSchema)) {
+		out = append(out, eventstore.Migration(step))
+	}
+	return out, nil
 }
 
 // State is what has become of a month.
@@ -164,7 +184,7 @@ type Month struct {
 	Archive     string // the manifest and its SHA-256
 	ChangedAt   time.Time
 	Since       time.Duration // ChangedAt, by the database's clock
-	Over        bool          // it has ended, and the time for clocks that are behind
+	Over        bool          // it has ended, and the time for clocks that are behind, by the database's clock and this program's
 	Stands      bool          // its table is there …
 	Attached    bool          // … as a partition …
 	Leaving     bool          // … or half detached
@@ -180,8 +200,8 @@ func (m Month) date() string { return m.Month.Format(time.DateOnly) }
 // loses the lock can change nothing more.
 type keeper struct {
 	*Months
-	conn        *pgx.Conn
-	fencesUntil time.Time // see waitForAppends
+	conn   *pgx.Conn
+	waited time.Duration // for appends in flight
 }
 
 // lockTimeout is how long a statement that others would queue behind waits for its lock; it is repeated.
@@ -201,13 +221,15 @@ func (m *Months) alone(ctx context.Context, f func(*keeper) error) error {
 		_ = conn.Close(ctx)
 	}()
 	var mine bool
-	err = conn.QueryRow(ctx, m.quoted.SQL(`SELECT pg_try_advisory_lock('{{schema}}.months'::regclass::oid::integer, 1),
+	err = conn.QueryRow(ctx, m.quoted.SQL(`SELECT pg_try_advisory_lock('{{schema}}.months'::regclass::oid::integer, 1), '{{schema}}.partition_log'::regclass,
  set_config('lock_timeout', $1::text, false), set_config('default_transaction_isolation', 'read committed', false),
- set_config('client_encoding', 'UTF8', false), set_config('timezone', 'UTC', false), set_config('statement_timeout', '0', false)`),
-		fmt.Sprint(lockTimeout.Milliseconds())).Scan(&mine, nil, nil, nil, nil, nil)
+ set_config('client_encoding', 'UTF8', false), set_config('timezone', 'UTC', false),
+ (SELECT count(set_config(name, '0', false)) FROM pg_settings WHERE name IN
+  ('statement_timeout', 'transaction_timeout', 'idle_session_timeout', 'idle_in_transaction_session_timeout'))`), // a step may take hours
+		fmt.Sprint(lockTimeout.Milliseconds())).Scan(&mine, nil, nil, nil, nil, nil, nil)
 	switch {
 	case pg.Code(err) == pg.UndefinedTable:
-		return fmt.Errorf("%w: %w", eventstore.ErrSchemaMissing, err)
+		return fmt.Errorf("%w: Store.Migrate or Months.Migrate has not run: %w", eventstore.ErrSchemaMissing, err)
 	case err != nil:
 		return err
 	case !mine:
@@ -230,6 +252,8 @@ func (m *Months) list(ctx context.Context, db interface {
 	months, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Month])
 	for i := range months {
 		months[i].Month = months[i].Month.UTC()
+		// A month that is sealed stays so: one clock that jumps ahead is not enough to say that it is over.
+		months[i].Over = months[i].Over && !time.Now().Before(months[i].Month.AddDate(0, 1, 0).Add(m.config.MaxClockSkew))
 	}
 	return months, err
 }
@@ -266,7 +290,7 @@ func (m *Months) on(month Month, name string) string {
 	return strings.ReplaceAll(m.sql[name], "{{leaf}}", month.leaf())
 }
 
-// lockTries and its pauses bound how often a lock is asked for: about a minute.
+// lockTries and its pauses bound how often a lock is asked for: about a minute, and ten where nobody queues behind it.
 const lockTries = 120
 
 // patiently repeats what did not get its lock within lockTimeout: between tries, those who waited behind it go on.

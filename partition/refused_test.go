@@ -3,6 +3,7 @@ package partition_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -83,7 +84,11 @@ func TestADamagedArchiveDropsNothing(t *testing.T) {
 	require.Equal(t, partition.Dropped, state)
 	report, err := whole.RestoreDrill(ctx, january)
 	require.NoError(t, err)
-	require.Positive(t, report.Rows)
+	require.EqualValues(t, len(collect(t, withCold(t, log, blob, 100).All(ctx, 0, eventstore.Filter{Recorded: eventstore.TimeRange{Until: february}}))), report.Rows)
+	require.Positive(t, report.Bytes)
+	require.Positive(t, report.Took)
+	require.Equal(t, january, report.Month)
+	require.Equal(t, "dropped", states(t, log)["2024-01"], "a drill changes nothing")
 	blob.change(t, keys[0], func(b []byte) []byte { return b[1:] })
 	require.ErrorIs(t, whole.Restore(ctx, january), partition.ErrDamaged)
 	require.Equal(t, "dropped", states(t, log)["2024-01"])
@@ -267,6 +272,34 @@ func TestAnOldSnapshotCannotWriteIntoASealedMonth(t *testing.T) {
 	require.Equal(t, "sealed", states(t, log)["2024-03"])
 	_, err = late.WithTx(tx).Append(ctx, "late-1", eventstore.NoStream, eventstore.Raw{Type: "said", SchemaVersion: 1, JSON: []byte(`{}`)})
 	require.ErrorContains(t, err, "events_2024_03_position_check")
+	require.ErrorIs(t, err, eventstore.ErrSerialization, "repeated with a new snapshot, it meets ErrMonthClosed")
+	_, err = late.Append(ctx, "late-1", eventstore.NoStream, something())
+	require.ErrorIs(t, err, eventstore.ErrMonthClosed)
+}
+
+// Guarantee M1: the range of positions is validated, the table vacuumed and analysed, and the registry holds what was sealed.
+func TestWhatSealingLeaves(t *testing.T) {
+	t.Parallel()
+	log := newLog(t, 200)
+	ctx := testContext(t)
+	all := collect(t, log.All(ctx, 0, eventstore.Filter{Recorded: eventstore.TimeRange{Until: february}}))
+	_, err := newMonths(t, log, partition.Config{MaxClockSkew: 50 * 365 * 24 * time.Hour}).Maintain(ctx)
+	require.NoError(t, err)
+	require.Equal(t, "open", states(t, log)["2024-01"], "clocks that far behind may still write into it")
+	_, err = newMonths(t, log, partition.Config{}).Maintain(ctx)
+	require.NoError(t, err)
+	var constraint string
+	var validated, vacuumed, analysed bool
+	var first, last, rows, digest int64
+	require.NoError(t, log.Pool.QueryRow(ctx, `
+SELECT pg_get_constraintdef(k.oid), k.convalidated, s.last_vacuum IS NOT NULL, s.last_analyze IS NOT NULL,
+       m.first_position, m.last_position, m.row_count, octet_length(m.digest)
+  FROM pg_constraint k JOIN pg_stat_all_tables s ON s.relid = k.conrelid, `+log.Schema()+`.months m
+ WHERE k.conrelid = $1::regclass AND k.conname = 'events_2024_01_position_check' AND m.month = '2024-01-01'`, log.Schema()+".events_2024_01").
+		Scan(&constraint, &validated, &vacuumed, &analysed, &first, &last, &rows, &digest))
+	require.Equal(t, fmt.Sprintf(`CHECK ((("position" >= %d) AND ("position" <= %d)))`, first, last), constraint)
+	require.True(t, validated && vacuumed && analysed)
+	require.Equal(t, []int64{int64(all[0].Position), int64(all[len(all)-1].Position), int64(len(all)), 32}, []int64{first, last, rows, digest})
 }
 
 // One process works, the others pass.

@@ -3,13 +3,18 @@ package partition_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/parquet-go/parquet-go"
+	"github.com/parquet-go/parquet-go/format"
 	"github.com/stretchr/testify/require"
 
 	"github.com/sight-platform/hindsight/eventstore"
@@ -146,6 +151,37 @@ func TestParquetHoldsTheSame(t *testing.T) {
 		streams[e.Stream] = true
 	}
 	require.EqualValues(t, len(streams), manifest.Streams)
+	var digest string
+	var migrations int
+	require.NoError(t, log.Pool.QueryRow(ctx, `SELECT encode(digest, 'hex'), (SELECT count(*) FROM `+log.Schema()+`.migrations WHERE line = 'eventstore')
+  FROM `+log.Schema()+`.months WHERE month = '2024-01-01'`).Scan(&digest, &migrations))
+	require.Equal(t, digest, manifest.Digest)
+	require.Equal(t, migrations, manifest.SchemaVersion)
+	require.Equal(t, "2024-01", manifest.Month)
+	earliest, latest := all[0].Recorded, all[0].Recorded
+	for _, e := range all {
+		if e.Recorded.Before(earliest) {
+			earliest = e.Recorded
+		}
+		if e.Recorded.After(latest) {
+			latest = e.Recorded
+		}
+	}
+	require.Equal(t, []time.Time{earliest, latest}, []time.Time{manifest.FirstRecorded, manifest.LastRecorded})
+	for _, object := range []partition.Object{manifest.Parts[0].Events, manifest.Parts[0].Parquet, manifest.Parts[0].Index} {
+		bytes, err := blob.Get(ctx, object.Key)
+		require.NoError(t, err)
+		sum := sha256.Sum256(bytes)
+		require.Equal(t, hex.EncodeToString(sum[:]), object.SHA256)
+		require.EqualValues(t, len(bytes), object.Bytes)
+	}
+	file, err := parquet.OpenFile(bytes.NewReader(content), int64(len(content)))
+	require.NoError(t, err)
+	for _, group := range file.Metadata().RowGroups {
+		for _, column := range group.Columns {
+			require.Equal(t, format.Zstd, column.MetaData.Codec)
+		}
+	}
 }
 
 func hexID(id [16]byte) string {
@@ -177,21 +213,94 @@ func TestColdFetchesWhatItNeeds(t *testing.T) {
 		require.NoError(t, err)
 	}
 	dir := t.TempDir()
-	open := func() *eventstore.Store {
-		cold, err := partition.NewCold(blob, dir, 1<<20)
+	open := func(most int64) *eventstore.Store {
+		cold, err := partition.NewCold(blob, dir, most)
 		require.NoError(t, err)
 		store, err := eventstore.New(log.Pool, eventstore.Config{Schema: log.Schema(), Cold: cold})
 		require.NoError(t, err)
 		return store
 	}
 	id := streamWithin(t, all, february, march)
-	want := collect(t, open().Stream(ctx, id, 0))
+	want := collect(t, open(1<<20).Stream(ctx, id, 0))
 	require.NotEmpty(t, want)
 	blob.keys = nil
-	store := open()
+	store := open(1 << 20)
 	require.Equal(t, want, collect(t, store.Stream(ctx, id, 0)))
 	require.Equal(t, want, collect(t, store.Stream(ctx, id, 0)))
 	require.Equal(t, []string{"year=2024/month=02/manifest.json"}, blob.keys, "the rest is in the directory")
+
+	files, err := filepath.Glob(filepath.Join(dir, "*"))
+	require.NoError(t, err)
+	require.Len(t, files, 2, "the part's events and its index")
+	for _, file := range files { // spoilt by somebody
+		content, err := os.ReadFile(file)
+		require.NoError(t, err)
+		for i := range content {
+			content[i] ^= 0x55
+		}
+		require.NoError(t, os.WriteFile(file, content, 0o600))
+		blob.keys = nil
+		require.Equal(t, want, collect(t, open(1<<20).Stream(ctx, id, 0)))
+		require.Len(t, blob.keys, 2, "the manifest, and what was spoilt")
+	}
+
+	require.Equal(t, all, collect(t, open(1<<20).All(ctx, 0, eventstore.Filter{})))
+	files, err = filepath.Glob(filepath.Join(dir, "*"))
+	require.NoError(t, err)
+	require.Len(t, files, 4)
+	require.Equal(t, all, collect(t, open(1).All(ctx, 0, eventstore.Filter{})), "with room for one object")
+	files, err = filepath.Glob(filepath.Join(dir, "*"))
+	require.NoError(t, err)
+	require.Len(t, files, 1, "of the objects that were used longest ago none is left")
+}
+
+// A cache that cannot be written, of a full disk or a directory that is gone, fetches an object once all the same.
+func TestColdWithoutADirectory(t *testing.T) {
+	t.Parallel()
+	log := newLog(t, 1000)
+	ctx := testContext(t)
+	all := collect(t, log.All(ctx, 0, eventstore.Filter{}))
+	blob := &counted{Blob: newDir(t)}
+	months := newMonths(t, log, partition.Config{Archive: blob})
+	months.SetRows(100_000, 10)
+	_, err := months.Archive(ctx, january)
+	require.NoError(t, err)
+	dir := filepath.Join(t.TempDir(), "cache")
+	cold, err := partition.NewCold(blob, dir, 0)
+	require.NoError(t, err)
+	require.NoError(t, os.Remove(dir))
+	store, err := eventstore.New(log.Pool, eventstore.Config{Schema: log.Schema(), Cold: cold, PageSize: 20})
+	require.NoError(t, err)
+	blob.keys = nil
+	require.Equal(t, all, collect(t, store.All(ctx, 0, eventstore.Filter{})))
+	require.Len(t, blob.keys, 3, "%v: manifest, index and events", blob.keys)
+}
+
+// Progress goes up to the month's number of events, in every step that takes long.
+func TestProgress(t *testing.T) {
+	t.Parallel()
+	log := newLog(t, 400)
+	ctx := testContext(t)
+	rows := map[string][]int64{}
+	months := newMonths(t, log, partition.Config{Archive: newDir(t), Progress: func(p partition.Progress) {
+		require.Equal(t, january, p.Month)
+		require.True(t, p.Rows <= p.Of || p.Of == 0)
+		rows[p.Step] = append(rows[p.Step], p.Rows)
+	}})
+	months.SetRows(30, 20)
+	_, err := months.Archive(ctx, january)
+	require.NoError(t, err)
+	_, err = months.RestoreDrill(ctx, january)
+	require.NoError(t, err)
+	require.NoError(t, months.Restore(ctx, january))
+	of := int64(len(collect(t, log.All(ctx, 0, eventstore.Filter{Recorded: eventstore.TimeRange{Until: february}}))))
+	for _, step := range []string{"digest", "export", "verify", "drill", "restore"} {
+		require.Equal(t, of, rows[step][len(rows[step])-1], step)
+		if step == "export" || step == "restore" {
+			require.Greater(t, len(rows[step]), 3)
+			require.True(t, slices.IsSorted(rows[step]), step)
+		}
+	}
 }
 
 // streamWithin is a stream that lies within some time.

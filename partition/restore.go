@@ -16,7 +16,7 @@ import (
 // Restore brings a month back into the database: from its table, while that is in quarantine, else from the archive. All or
 // nothing: until it is done, readers go to the archive. Afterwards every read gives what it gave before; the month stays closed
 // to appends, and is archived again by [Months.Archive] alone. Errors match [ErrBusy], [ErrNoMonth], [ErrNotYet] for a month that
-// was not archived, [ErrDamaged] or [ErrChanged].
+// was not archived, [ErrNoArchive], [ErrDamaged] or [ErrChanged], or are those of the database and the archive.
 func (m *Months) Restore(ctx context.Context, month time.Time) error {
 	return m.alone(ctx, func(k *keeper) error {
 		found, err := k.find(ctx, month)
@@ -110,6 +110,8 @@ func (k *keeper) restore(ctx context.Context, m Month) error {
 	return nil
 }
 
+var errNoMore = errors.New("the database takes no more")
+
 // load copies a month's archive into a table that the transaction has made. FREEZE shows the rows to older snapshots too: for a
 // transaction that began before it was archived, the month has never been away.
 func (k *keeper) load(ctx context.Context, tx pgx.Tx, m Month, table, step string) error {
@@ -137,11 +139,14 @@ func (k *keeper) load(ctx context.Context, tx pgx.Tx, m Month, table, step strin
 		read <- err
 	}()
 	_, err := tx.Conn().PgConn().CopyFrom(ctx, reader, `COPY `+table+` FROM STDIN (FORMAT binary, FREEZE)`)
-	_ = reader.CloseWithError(errors.New("the database takes no more")) // ends the goroutine, if it writes still
-	if readErr := <-read; readErr != nil && (err == nil || errors.Is(readErr, ErrDamaged) || errors.Is(readErr, ErrChanged)) {
-		return readErr
+	_ = reader.CloseWithError(errNoMore) // these two end the goroutine, if it writes or reads still
+	cancel()
+	switch readErr := <-read; {
+	case readErr == nil, errors.Is(readErr, errNoMore), err != nil && errors.Is(readErr, context.Canceled):
+		return err
+	default:
+		return readErr // which the database's error follows from
 	}
-	return err
 }
 
 // DrillReport is what a drill has found.
@@ -163,6 +168,9 @@ func (m *Months) RestoreDrill(ctx context.Context, month time.Time) (DrillReport
 		found, err := k.find(ctx, month)
 		if err != nil {
 			return err
+		}
+		if found.State == Dropped && found.Archive == "" {
+			return fmt.Errorf("drilling month %s: %w", found, ErrNoArchive)
 		}
 		if found.Archive == "" {
 			return &NotYetError{Month: found.Month, State: found.State, Reason: "it has no archive"}

@@ -13,7 +13,10 @@ import (
 )
 
 // fenceWait is how long one run waits for appends in flight, for all of its months; the next run goes on.
-const fenceWait = time.Minute
+const (
+	fenceWait  = time.Minute
+	fencePause = 20 * time.Millisecond
+)
 
 // beginSeal marks an open month: an append looks its month up after it has taken its fence, so one that comes later is
 // refused.
@@ -56,18 +59,15 @@ func (k *keeper) waitForAppends(ctx context.Context, m Month) error {
 	if err := k.conn.QueryRow(ctx, k.quoted.SQL(`SELECT {{schema}}.last_position()`)).Scan(&last); err != nil {
 		return err
 	}
-	if k.fencesUntil.IsZero() {
-		k.fencesUntil = time.Now().Add(fenceWait)
-	}
-	for {
+	for ; ; k.waited += fencePause {
 		var waiting bool
 		if err := k.conn.QueryRow(ctx, k.sql["fenced"], last).Scan(&waiting); err != nil || !waiting {
 			return err
 		}
-		if time.Now().After(k.fencesUntil) {
+		if k.waited >= fenceWait {
 			return &NotYetError{Month: m.Month, State: m.State, Reason: "an append that began before is still open: Store.Doctor names it"}
 		}
-		if err := sleep(ctx, 20*time.Millisecond); err != nil {
+		if err := sleep(ctx, fencePause); err != nil {
 			return err
 		}
 	}
@@ -107,7 +107,10 @@ func (k *keeper) proveRange(ctx context.Context, m Month) (first, last *int64, e
 // digest of the events that a month's table holds, computed where they are.
 func (k *keeper) digest(ctx context.Context, db pg.DB, m Month) (rows int64, digest []byte, err error) {
 	k.config.Progress(Progress{Month: m.Month, Step: "digest", Of: m.Rows})
-	return k.digestOf(ctx, db, k.quoted.SQL("{{schema}}."+m.leaf()))
+	if rows, digest, err = k.digestOf(ctx, db, k.quoted.SQL("{{schema}}."+m.leaf())); err == nil {
+		k.config.Progress(Progress{Month: m.Month, Step: "digest", Rows: rows, Of: rows})
+	}
+	return rows, digest, err
 }
 
 func (k *keeper) digestOf(ctx context.Context, db pg.DB, table string) (rows int64, digest []byte, err error) {

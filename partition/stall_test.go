@@ -55,7 +55,7 @@ func TestNobodyWaitsWhileAMonthIsMade(t *testing.T) {
 }
 
 // Appends go on while months are made ahead, detached and attached. How long the longest took is printed; what is asserted is that none
-// waited for a table's lock: each would fail with it.
+// waited for a lock for longer than 50 ms: it would have failed.
 func TestAppendsGoOnWhileMonthsComeAndGo(t *testing.T) {
 	t.Parallel()
 	log := newLog(t, 300)

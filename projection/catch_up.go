@@ -20,7 +20,9 @@ func (r *Runner) CatchUp(ctx context.Context) error {
 	group, inner := errgroup.WithContext(ctx) // an error of Run ends the waiting
 	running, stop := context.WithCancel(inner)
 	defer stop()
-	group.Go(func() error { return r.Run(running) })
+	once := *r
+	once.catchingUp = true
+	group.Go(func() error { return once.Run(running) })
 	group.Go(func() error {
 		defer stop()
 		for _, p := range r.projections {

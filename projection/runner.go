@@ -90,6 +90,7 @@ type Runner struct {
 	sql         queries
 	projections []*projection
 	progress    *progress
+	catchingUp  bool // what cannot be read is an error, not waited for
 }
 
 // projection is one that a runner knows.
@@ -285,7 +286,7 @@ func (h *holdings) begin(ctx context.Context, key shardKey, l lease) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		delete(h.workers, key)
-		if isFatal(err) {
+		if h.runner.endsWith(err) {
 			select {
 			case h.fatal <- err:
 			default:
@@ -327,3 +328,10 @@ func (r *Runner) signOff() {
 
 // isFatal says that going on would be wrong.
 func isFatal(err error) bool { return errors.Is(err, eventstore.ErrLogRewound) }
+
+// endsWith says whether a shard's error ends the run: what is fatal; and for CatchUp that the events are archived and nothing reads them
+// there, which a service that runs other projections too waits out.
+func (r *Runner) endsWith(err error) bool {
+	var archived *eventstore.ArchivedError
+	return isFatal(err) || r.catchingUp && errors.As(err, &archived) && archived.Err == nil
+}

@@ -92,7 +92,7 @@ func (w *worker) run(ctx context.Context) error {
 		case err == nil:
 			pause.reset()
 			continue
-		case isFatal(err):
+		case w.endsWith(err):
 			return err
 		case errors.Is(err, errLost):
 			if !adopted { // somebody else has it

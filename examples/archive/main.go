@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/sight-platform/hindsight/eventstore"
@@ -22,6 +23,8 @@ import (
 	"github.com/sight-platform/hindsight/examples/internal/command"
 	"github.com/sight-platform/hindsight/internal/corpus"
 	"github.com/sight-platform/hindsight/partition"
+	"github.com/sight-platform/hindsight/snapshot"
+	"github.com/sight-platform/hindsight/snapshot/replay"
 )
 
 func main() {
@@ -80,7 +83,7 @@ func run(ctx context.Context, recordings []string, dir string, out io.Writer) (e
 	if err := months.Migrate(ctx); err != nil {
 		return err
 	}
-	before, err := focusgroup.Load(ctx, log.Store, first.StreamID)
+	before, err := bytesOf(ctx, log.Store)
 	if err != nil {
 		return err
 	}
@@ -106,7 +109,7 @@ func run(ctx context.Context, recordings []string, dir string, out io.Writer) (e
 	if err != nil {
 		return err
 	}
-	replayed, err := focusgroup.Load(ctx, store, first.StreamID)
+	replayed, err := replayOf(ctx, store, first.StreamID)
 	if err != nil {
 		return err
 	}
@@ -115,12 +118,46 @@ func run(ctx context.Context, recordings []string, dir string, out io.Writer) (e
 	if err := months.Restore(ctx, first.RecordedAt); err != nil {
 		return err
 	}
-	after, err := focusgroup.Load(ctx, log.Store, first.StreamID)
+	after, err := bytesOf(ctx, log.Store)
 	if err != nil {
 		return err
 	}
-	say("Restored: the same %d events as before: %t", after.Version, after.Version == before.Version && after.LastAt.Equal(before.LastAt))
+	say("Restored: the same %d events as before: %t", len(after), slices.Equal(after, before))
 	return err
+}
+
+// replayOf is the discussion at the end of its replay.
+func replayOf(ctx context.Context, store *eventstore.Store, id eventstore.StreamID) (d *focusgroup.Discussion, err error) {
+	player, err := replay.Open(ctx, store, replay.Config[*focusgroup.Discussion]{Fold: fold()}, id)
+	if err != nil {
+		return nil, err
+	}
+	err = player.Play(ctx, func(_ context.Context, step replay.Step[*focusgroup.Discussion]) error {
+		d = step.State
+		return nil
+	})
+	return d, err
+}
+
+func fold() snapshot.Fold[*focusgroup.Discussion] {
+	return snapshot.Fold[*focusgroup.Discussion]{
+		Name: "discussion", Version: 1,
+		New: func(eventstore.StreamID) *focusgroup.Discussion { return &focusgroup.Discussion{} },
+		Apply: func(d *focusgroup.Discussion, e eventstore.Recorded) (*focusgroup.Discussion, error) {
+			return d, d.Apply(e)
+		},
+	}
+}
+
+// bytesOf is each event of the log, to the byte.
+func bytesOf(ctx context.Context, store *eventstore.Store) (events []string, err error) {
+	for e, err := range store.All(ctx, 0, eventstore.Filter{}) {
+		if err != nil {
+			return nil, err
+		}
+		events = append(events, fmt.Sprintln(e.Position, e.StreamID, e.Version, e.ID, e.Type, e.SchemaVersion, e.RecordedAt, e.OccurredAt, string(e.JSON), string(e.MetadataJSON)))
+	}
+	return events, nil
 }
 
 // fill imports the recordings as if each event had been recorded when it occurred, and returns the first event.

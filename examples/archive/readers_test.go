@@ -42,16 +42,6 @@ func (s *said) Apply(ctx context.Context, tx pgx.Tx, batch *projection.Batch) er
 	return batch.Copy(ctx, tx, "said", []string{"position", "type", "body"}, rows)
 }
 
-func fold() snapshot.Fold[*focusgroup.Discussion] {
-	return snapshot.Fold[*focusgroup.Discussion]{
-		Name: "discussion", Version: 1,
-		New: func(eventstore.StreamID) *focusgroup.Discussion { return &focusgroup.Discussion{} },
-		Apply: func(d *focusgroup.Discussion, e eventstore.Recorded) (*focusgroup.Discussion, error) {
-			return d, d.Apply(e)
-		},
-	}
-}
-
 // views are what the packages above the log make of it.
 type views struct {
 	Rebuilt  []string
@@ -119,6 +109,17 @@ func TestRebuildsReplaysAndTimeTravelGoOnIntoTheArchive(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, before, viewsOf(t, store, 2, first.StreamID, half))
 
+	loader, err := snapshot.NewLoader(log.Store, fold(), snapshot.Config{})
+	require.NoError(t, err)
+	for name, at := range map[string]snapshot.At{"version": {Version: 10}, "recorded": {Recorded: half}, "occurred": {Occurred: half}} {
+		_, err := loader.AsOf(ctx, first.StreamID, at)
+		require.ErrorIs(t, err, eventstore.ErrArchived, name)
+	}
+	runner, err := projection.New(log.Store, projection.Config{Projections: []projection.Projection{&said{version: 3}}})
+	require.NoError(t, err)
+	err = runner.CatchUp(ctx)
+	require.ErrorIs(t, err, eventstore.ErrArchived, "a rebuild that cannot go on ends")
+	require.ErrorContains(t, err, first.RecordedAt.Format("2006-01"))
 	player, err := replay.Open(ctx, log.Store, replay.Config[*focusgroup.Discussion]{Fold: fold()}, first.StreamID)
 	if err == nil {
 		err = player.Play(ctx, func(context.Context, replay.Step[*focusgroup.Discussion]) error { return nil })
@@ -152,7 +153,8 @@ func TestParkedEventsHoldTheirMonth(t *testing.T) {
 	var notYet *partition.NotYetError
 	require.ErrorAs(t, err, &notYet)
 	require.Len(t, notYet.Behind, 1)
-	require.Equal(t, "said (parked events)", notYet.Behind[0].Name)
+	require.Equal(t, "said", notYet.Behind[0].Name)
+	require.True(t, notYet.Behind[0].Parked)
 	require.NoError(t, months.Release(ctx, "said", 1, "an experiment"))
 	state, err := months.Archive(ctx, first.RecordedAt)
 	require.NoError(t, err)

@@ -6,7 +6,8 @@
 // Both sides run in this process, on tables of one layout, in rounds that alternate: ours, raw, raw, ours … A figure is
 // the median of its rounds, and the ratio is ours divided by the baseline; "rounds" shows their number and the lowest
 // and the highest ratio of one, which tells how quiet the machine was. Where less is better, a target is an upper bound. The
-// baseline is the raw code, except in the rows *.months24: there it is the library itself with one month in place of 24.
+// baseline is the raw code, except in the rows *.months24, where it is the library itself with one month in place of 24, and in
+// partition.stall, where it is the library in quiet.
 //
 // A new row is a benchmark in the list of its theme's file (append.go, read.go …); [benchmarks] joins the lists.
 package main

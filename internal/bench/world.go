@@ -50,7 +50,7 @@ type scale struct {
 	stallRound    time.Duration
 }
 
-// full is the scale of published figures: five minutes or so in all.
+// full is the scale of published figures: ten minutes or so in all.
 func full() scale {
 	return scale{
 		rounds: 11, round: 800 * time.Millisecond, warm: 20,
