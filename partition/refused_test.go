@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
 	"github.com/sight-platform/hindsight/eventstore"
@@ -275,6 +277,31 @@ func TestAnOldSnapshotCannotWriteIntoASealedMonth(t *testing.T) {
 	require.ErrorIs(t, err, eventstore.ErrSerialization, "repeated with a new snapshot, it meets ErrMonthClosed")
 	_, err = late.Append(ctx, "late-1", eventstore.NoStream, something())
 	require.ErrorIs(t, err, eventstore.ErrMonthClosed)
+}
+
+// Guarantee M1: a database clock that jumps ahead seals no month that is not over: the program's clock has to agree.
+func TestAClockThatJumpsAheadSealsNothing(t *testing.T) {
+	t.Parallel()
+	log := newLog(t, 50)
+	ctx := testContext(t)
+	newMonths(t, log, partition.Config{}) // makes the tables
+	in := log.Schema()
+	exec(t, log, `CREATE FUNCTION `+in+`.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS $$ SELECT pg_catalog.clock_timestamp() + interval '70 days' $$`)
+	store := tracedStore(t, log, func(config *pgxpool.Config) { config.ConnConfig.RuntimeParams["search_path"] = in + ", pg_catalog" })
+	var ahead time.Duration
+	require.NoError(t, store.Pool().QueryRow(ctx, `SELECT clock_timestamp() - now()`).Scan(&ahead))
+	require.Greater(t, ahead, 69*24*time.Hour)
+	months, err := partition.New(store, partition.Config{Logger: slog.New(slog.DiscardHandler)})
+	require.NoError(t, err)
+	_, err = months.Maintain(ctx)
+	require.NoError(t, err)
+	found := states(t, log)
+	require.Equal(t, "sealed", found["2024-01"])
+	for n := range 2 {
+		require.Equal(t, "open", found[time.Now().UTC().AddDate(0, 0, 1-time.Now().UTC().Day()).AddDate(0, n, 0).Format("2006-01")], n)
+	}
+	_, err = log.Append(ctx, eventstore.NewStreamID("discussion"), eventstore.NoStream, something())
+	require.NoError(t, err)
 }
 
 // Guarantee M1: the range of positions is validated, the table vacuumed and analysed, and the registry holds what was sealed.

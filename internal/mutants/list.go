@@ -296,6 +296,9 @@ func mutants() []mutant {
 		{"M1 sealing waits for appends in flight", "partition/seal.go", []swap{
 			{"Scan(&waiting); err != nil || !waiting {\n", "Scan(&waiting); err != nil || true {\n"},
 		}, months, "TestSealingWaitsForAFence"},
+		{"M1 two clocks", "partition/partition.go", []swap{
+			{"months[i].Over = months[i].Over && ", "_ = "},
+		}, months, "TestAClockThatJumpsAheadSealsNothing"},
 		{"M1 the range of positions", "partition/seal.go", []swap{
 			{"			within = fmt.Sprintf(\"position >= %d AND position <= %d\", *first, *last)\n", "			within = \"true\"\n"},
 		}, months, "TestAnOldSnapshotCannotWriteIntoASealedMonth"},
