@@ -62,6 +62,7 @@ type breaking struct {
 	partition.Blob
 	at    int64
 	after bool
+	dead  bool // and all after it
 	count atomic.Int64
 }
 
@@ -69,7 +70,7 @@ var errBroken = errors.New("the wire was cut")
 
 func (b *breaking) call(f func() error) error {
 	n := b.count.Add(1)
-	if n == b.at && !b.after {
+	if n == b.at && !b.after || n > b.at && b.dead {
 		return errBroken
 	}
 	if err := f(); err != nil {
@@ -88,6 +89,49 @@ func (b *breaking) Put(ctx context.Context, key string, content []byte) error {
 func (b *breaking) Get(ctx context.Context, key string) (content []byte, err error) {
 	err = b.call(func() error { content, err = b.Blob.Get(ctx, key); return err })
 	return content, err
+}
+
+func (b *breaking) Delete(ctx context.Context, key string) error {
+	return b.call(func() error { return b.Blob.Delete(ctx, key) })
+}
+
+// Guarantee M4: the deletion of an old archive, too, is ended by the next run, wherever it was killed; until it has begun, reads go on.
+func TestADeletionThatIsKilledIsEnded(t *testing.T) {
+	t.Parallel()
+	ctx := testContext(t)
+	log := newLog(t, 100)
+	events := collect(t, log.All(ctx, 0, eventstore.Filter{}))
+	dir := newDir(t)
+	_, err := newMonths(t, log, partition.Config{Archive: dir, Online: 1}).Maintain(ctx)
+	require.NoError(t, err)
+	report, err := newMonths(t, log, partition.Config{}).Report(ctx)
+	require.NoError(t, err)
+	over := 0
+	for _, month := range report.Months {
+		if month.Over {
+			over++
+		}
+	}
+	store := withCold(t, log, dir, 100)
+	for at := int64(1); ; at++ {
+		cut := &breaking{Blob: dir, at: at, after: at%2 == 0, dead: true}
+		_, err := newMonths(t, log, partition.Config{Archive: cut, Online: 1, Archived: over - 2}).Maintain(ctx)
+		read, readErr := gather(store.All(ctx, 0, eventstore.Filter{}))
+		if readErr == nil {
+			require.Equal(t, events, read)
+		} else {
+			require.ErrorIs(t, readErr, eventstore.ErrArchived, "never fewer events")
+		}
+		keys, listErr := dir.List(ctx, "year=2024/month=01/")
+		require.NoError(t, listErr)
+		if err == nil {
+			require.Empty(t, keys)
+			require.GreaterOrEqual(t, at, int64(4), "it was killed before")
+			break
+		}
+		require.ErrorIs(t, err, errBroken)
+	}
+	require.NotEmpty(t, collect(t, store.All(ctx, 0, eventstore.Filter{Recorded: eventstore.TimeRange{From: february}})))
 }
 
 // Guarantee M4: whatever statement and whatever call of the archive a run is killed at, before it or after it, the next run goes
