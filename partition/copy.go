@@ -86,7 +86,7 @@ const statementRows = 10_000
 const chunkBytes = 1 << 20
 
 // eachChunk reads a month's events in position order, the next ones while f is at work.
-func (k *keeper) eachChunk(ctx context.Context, m Month, after eventstore.Position, f func([]row) error) error {
+func (k *keeper) eachChunk(ctx context.Context, m registered, after eventstore.Position, f func([]row) error) error {
 	reader := &copyReader{chunks: make(chan []row, 1), stop: make(chan struct{}), after: after}
 	var failed error
 	go func() {
@@ -120,7 +120,7 @@ type copyReader struct {
 }
 
 // read runs one statement, and returns the number of its rows.
-func (r *copyReader) read(ctx context.Context, k *keeper, m Month) (int, error) {
+func (r *copyReader) read(ctx context.Context, k *keeper, m registered) (int, error) {
 	r.begun, r.rows, r.bytes = false, 0, r.bytes[:0]
 	rows := strings.NewReplacer("{{after}}", fmt.Sprint(r.after), "{{limit}}", fmt.Sprint(statementRows)).Replace(k.on(m, "rows"))
 	_, err := k.conn.PgConn().CopyTo(ctx, r, "COPY ("+rows+") TO STDOUT (FORMAT binary)")

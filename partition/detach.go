@@ -13,7 +13,7 @@ import (
 )
 
 // gate refuses while a reader that keeps a checkpoint is not past the month, or has put events of it aside.
-func (k *keeper) gate(ctx context.Context, db pg.DB, m Month) error {
+func (k *keeper) gate(ctx context.Context, db pg.DB, m registered) error {
 	var projections bool
 	if err := db.QueryRow(ctx, k.quoted.SQL(`SELECT to_regclass('{{schema}}.projection_parked') IS NOT NULL`)).Scan(&projections); err != nil {
 		return err
@@ -39,7 +39,7 @@ func (k *keeper) gate(ctx context.Context, db pg.DB, m Month) error {
 }
 
 // leave sends readers elsewhere, before the partition goes: one month at a time, as PostgreSQL detaches one at a time.
-func (k *keeper) leave(ctx context.Context, m Month) error {
+func (k *keeper) leave(ctx context.Context, m registered) error {
 	months, err := k.list(ctx)
 	if err != nil {
 		return err
@@ -65,7 +65,7 @@ func (k *keeper) leave(ctx context.Context, m Month) error {
 
 // detach takes a month's table out of the partitioned one. CONCURRENTLY makes it in two transactions, with a wait between them
 // for those who still read it through the parent; an interruption leaves it half done, and FINALIZE ends that.
-func (k *keeper) detach(ctx context.Context, m Month) error {
+func (k *keeper) detach(ctx context.Context, m registered) error {
 	if !m.Attached {
 		return nil
 	}
@@ -102,7 +102,7 @@ func (k *keeper) detach(ctx context.Context, m Month) error {
 }
 
 // drop removes a detached month's table, when what is in it is what was archived, what is archived can be read, and all are past it.
-func (k *keeper) drop(ctx context.Context, m Month) error {
+func (k *keeper) drop(ctx context.Context, m registered) error {
 	if wait := k.config.Quarantine - m.Since; wait > 0 {
 		return &NotYetError{Month: m.Month, State: m.State, Reason: fmt.Sprintf("its quarantine goes on for %s", wait.Round(time.Second))}
 	}

@@ -26,7 +26,7 @@ func (m *Months) Doctor(ctx context.Context) ([]Finding, error) {
 		return nil, err
 	}
 	var found []Finding
-	add := func(month Month, text, remedy string) {
+	add := func(month registered, text, remedy string) {
 		found = append(found, Finding{Month: month.Month, Text: fmt.Sprintf("month %s is %s: ", month, month.State) + text, Remedy: remedy})
 	}
 	var last int64

@@ -15,7 +15,7 @@ import (
 
 // export writes the objects of a sealed month, the manifest last, and notes the manifest. It goes on after the parts that an
 // earlier run has finished.
-func (k *keeper) export(ctx context.Context, m Month) error {
+func (k *keeper) export(ctx context.Context, m registered) error {
 	if k.config.Archive == nil {
 		return fmt.Errorf("exporting month %s: %w", m, ErrNoArchive)
 	}
@@ -52,7 +52,7 @@ func (k *keeper) log(ctx context.Context) (id uuid.UUID, err error) {
 }
 
 // exported is the manifest that an earlier run has written and not noted.
-func (k *keeper) exported(ctx context.Context, m Month, log uuid.UUID) (*Manifest, []byte, error) {
+func (k *keeper) exported(ctx context.Context, m registered, log uuid.UUID) (*Manifest, []byte, error) {
 	content, err := k.config.Archive.Get(ctx, manifestKey(m.Month))
 	if errors.Is(err, ErrNotFound) {
 		return nil, nil, nil
@@ -78,7 +78,7 @@ func otherLog(month time.Time, key string) error {
 }
 
 // exportParts writes the parts that are not there yet.
-func (k *keeper) exportParts(ctx context.Context, m Month, log uuid.UUID) (*Manifest, error) {
+func (k *keeper) exportParts(ctx context.Context, m registered, log uuid.UUID) (*Manifest, error) {
 	manifest := &Manifest{
 		Format: format, Log: log, Schema: k.schema, Month: m.String(), Rows: m.Rows, First: m.First, Last: m.Last, Digest: hex.EncodeToString(m.Digest),
 	}
@@ -111,7 +111,7 @@ func (k *keeper) exportParts(ctx context.Context, m Month, log uuid.UUID) (*Mani
 }
 
 // finishedParts adds those to the manifest whose index is there.
-func (k *keeper) finishedParts(ctx context.Context, m Month, manifest *Manifest) error {
+func (k *keeper) finishedParts(ctx context.Context, m registered, manifest *Manifest) error {
 	decoder, err := newDecoder()
 	if err != nil {
 		return err
@@ -147,7 +147,7 @@ type parts struct {
 	writing chan error // of the part before; nil where there is none
 }
 
-func (k *keeper) newParts(ctx context.Context, m Month, manifest *Manifest) (*parts, error) {
+func (k *keeper) newParts(ctx context.Context, m registered, manifest *Manifest) (*parts, error) {
 	p := &parts{next: func() (*partWriter, error) { return newPartWriter(manifest.Log, k.rows) }}
 	p.write = func(w *partWriter) error {
 		part, err := k.putPart(ctx, m, w, len(manifest.Parts))
@@ -207,7 +207,7 @@ func (p *parts) close() {
 // putPart writes the objects of a part. What a killed run left of a part without an index has the same bytes, unless another release
 // of a library encodes them otherwise. It is never replaced: who has lost the lock without knowing it must not destroy what
 // another run has verified.
-func (k *keeper) putPart(ctx context.Context, m Month, w *partWriter, n int) (Part, error) {
+func (k *keeper) putPart(ctx context.Context, m registered, w *partWriter, n int) (Part, error) {
 	contents, part, err := w.objects(m.Month, n)
 	if err != nil {
 		return part, err

@@ -113,7 +113,7 @@ func (m *Months) Archive(ctx context.Context, month time.Time) (State, error) {
 }
 
 // stepFrom leads from a state to the next.
-func (k *keeper) stepFrom(state State) func(context.Context, Month) error {
+func (k *keeper) stepFrom(state State) func(context.Context, registered) error {
 	switch state {
 	case Open:
 		return k.beginSeal
@@ -132,7 +132,7 @@ func (k *keeper) stepFrom(state State) func(context.Context, Month) error {
 }
 
 // leaveAndDrop ends a detachment, which a kill may have left half done, and drops what has stood its quarantine.
-func (k *keeper) leaveAndDrop(ctx context.Context, m Month) error {
+func (k *keeper) leaveAndDrop(ctx context.Context, m registered) error {
 	if m.Stands {
 		err := k.detach(ctx, m)
 		if err == nil {
@@ -146,7 +146,7 @@ func (k *keeper) leaveAndDrop(ctx context.Context, m Month) error {
 }
 
 // goal is where a run takes a month that so many younger ones follow which are over.
-func (m *Months) goal(month Month, younger int) State {
+func (m *Months) goal(month registered, younger int) State {
 	switch {
 	case !month.Over:
 		return Open
@@ -171,7 +171,7 @@ func (s State) order() int {
 }
 
 // advance takes a month towards a state, and returns the one it has reached.
-func (k *keeper) advance(ctx context.Context, m Month, goal State) (State, error) {
+func (k *keeper) advance(ctx context.Context, m registered, goal State) (State, error) {
 	for m.State.order() < goal.order() {
 		step := k.stepFrom(m.State)
 		if step == nil {
@@ -191,7 +191,7 @@ func (k *keeper) advance(ctx context.Context, m Month, goal State) (State, error
 }
 
 // expire deletes a month's archive: first the registry forgets it, so that nobody looks for what is half deleted.
-func (k *keeper) expire(ctx context.Context, m Month) error {
+func (k *keeper) expire(ctx context.Context, m registered) error {
 	if k.config.Archive == nil {
 		return nil
 	}
@@ -216,7 +216,7 @@ func (k *keeper) expire(ctx context.Context, m Month) error {
 }
 
 // owns is ErrOtherLog where a month's folder holds what another log has written: it may be its only copy.
-func (k *keeper) owns(ctx context.Context, m Month) error {
+func (k *keeper) owns(ctx context.Context, m registered) error {
 	log, err := k.log(ctx)
 	if err != nil {
 		return err

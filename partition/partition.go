@@ -174,8 +174,8 @@ const (
 	Restored State = "restored"
 )
 
-// Month is a row of the month registry, and what there is of it.
-type Month struct {
+// registered is a row of the month registry, and what there is of it.
+type registered struct {
 	Month       time.Time // its first instant, UTC
 	State       State
 	First, Last eventstore.Position // of its events; 0 before it is sealed, and where it has none
@@ -190,11 +190,11 @@ type Month struct {
 	Leaving     bool          // … or half detached
 }
 
-func (m Month) String() string { return m.Month.Format("2006-01") }
+func (m registered) String() string { return m.Month.Format("2006-01") }
 
-func (m Month) leaf() string { return "events_" + m.Month.Format("2006_01") }
+func (m registered) leaf() string { return "events_" + m.Month.Format("2006_01") }
 
-func (m Month) date() string { return m.Month.Format(time.DateOnly) }
+func (m registered) date() string { return m.Month.Format(time.DateOnly) }
 
 // keeper is one run: a connection of its own that holds the lock. Whatever changes the database goes through it, so that who
 // loses the lock can change nothing more.
@@ -239,17 +239,17 @@ func (m *Months) alone(ctx context.Context, f func(*keeper) error) error {
 }
 
 // list reads the registry.
-func (k *keeper) list(ctx context.Context) ([]Month, error) { return k.Months.list(ctx, k.conn) }
+func (k *keeper) list(ctx context.Context) ([]registered, error) { return k.Months.list(ctx, k.conn) }
 
 func (m *Months) list(ctx context.Context, db interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 },
-) ([]Month, error) {
+) ([]registered, error) {
 	rows, err := db.Query(ctx, m.sql["list"], m.config.MaxClockSkew)
 	if err != nil {
 		return nil, err
 	}
-	months, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Month])
+	months, err := pgx.CollectRows(rows, pgx.RowToStructByPos[registered])
 	for i := range months {
 		months[i].Month = months[i].Month.UTC()
 		// A month that is sealed stays so: one clock that jumps ahead is not enough to say that it is over.
@@ -258,17 +258,17 @@ func (m *Months) list(ctx context.Context, db interface {
 	return months, err
 }
 
-func (k *keeper) find(ctx context.Context, month time.Time) (Month, error) {
+func (k *keeper) find(ctx context.Context, month time.Time) (registered, error) {
 	months, err := k.list(ctx)
 	if err != nil {
-		return Month{}, err
+		return registered{}, err
 	}
 	for _, m := range months {
 		if m.Month.Equal(firstOf(month)) {
 			return m, nil
 		}
 	}
-	return Month{}, fmt.Errorf("month %s: %w", month.UTC().Format("2006-01"), ErrNoMonth)
+	return registered{}, fmt.Errorf("month %s: %w", month.UTC().Format("2006-01"), ErrNoMonth)
 }
 
 func firstOf(t time.Time) time.Time {
@@ -277,7 +277,7 @@ func firstOf(t time.Time) time.Time {
 }
 
 // mark moves a month from one state to another, or fails with errMoved.
-func (k *keeper) mark(ctx context.Context, tx pg.DB, m Month, to State) error {
+func (k *keeper) mark(ctx context.Context, tx pg.DB, m registered, to State) error {
 	tag, err := tx.Exec(ctx, k.sql["mark"], m.date(), string(m.State), string(to))
 	if err == nil && tag.RowsAffected() == 0 {
 		err = errMoved
@@ -286,7 +286,7 @@ func (k *keeper) mark(ctx context.Context, tx pg.DB, m Month, to State) error {
 }
 
 // on fills a month's leaf into a statement of sql/.
-func (m *Months) on(month Month, name string) string {
+func (m *Months) on(month registered, name string) string {
 	return strings.ReplaceAll(m.sql[name], "{{leaf}}", month.leaf())
 }
 

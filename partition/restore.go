@@ -40,7 +40,7 @@ func (m *Months) Restore(ctx context.Context, month time.Time) error {
 }
 
 // reattach puts a table that is in quarantine back.
-func (k *keeper) reattach(ctx context.Context, m Month) error {
+func (k *keeper) reattach(ctx context.Context, m registered) error {
 	return pg.InTx(ctx, k.conn, func(tx pgx.Tx) error {
 		if err := k.patiently(ctx, "locking "+m.leaf(), func() error {
 			return pg.InTx(ctx, tx, func(tx pgx.Tx) error {
@@ -59,7 +59,7 @@ func (k *keeper) reattach(ctx context.Context, m Month) error {
 
 // attach makes a month's table a partition again; its row trigger comes back from the parent. It tries until it has its locks: what
 // the transaction did before is not done again.
-func (k *keeper) attach(ctx context.Context, tx pgx.Tx, m Month) error {
+func (k *keeper) attach(ctx context.Context, tx pgx.Tx, m registered) error {
 	return k.patiently(ctx, "attaching "+m.leaf(), func() error {
 		return pg.InTx(ctx, tx, func(tx pgx.Tx) error {
 			if _, err := tx.Exec(ctx, k.quoted.SQL(`DROP TRIGGER IF EXISTS append_only_detached ON {{schema}}.`+m.leaf())); err != nil {
@@ -74,7 +74,7 @@ func (k *keeper) attach(ctx context.Context, tx pgx.Tx, m Month) error {
 }
 
 // restore loads the archive into a table of its own, compares, and makes it a partition, in one transaction.
-func (k *keeper) restore(ctx context.Context, m Month) error {
+func (k *keeper) restore(ctx context.Context, m registered) error {
 	leaf := k.quoted.SQL("{{schema}}." + m.leaf())
 	err := pg.InTx(ctx, k.conn, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, k.quoted.SQL(`SELECT {{schema}}.make_leaf($1::text::date)`), m.date()); err != nil {
@@ -114,7 +114,7 @@ var errNoMore = errors.New("the database takes no more")
 
 // load copies a month's archive into a table that the transaction has made. FREEZE shows the rows to older snapshots too: for a
 // transaction that began before it was archived, the month has never been away.
-func (k *keeper) load(ctx context.Context, tx pgx.Tx, m Month, table, step string) error {
+func (k *keeper) load(ctx context.Context, tx pgx.Tx, m registered, table, step string) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	reader, writer := io.Pipe()

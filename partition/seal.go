@@ -20,7 +20,7 @@ const (
 
 // beginSeal marks an open month: an append looks its month up after it has taken its fence, so one that comes later is
 // refused.
-func (k *keeper) beginSeal(ctx context.Context, m Month) error {
+func (k *keeper) beginSeal(ctx context.Context, m registered) error {
 	if !m.Over {
 		return &NotYetError{Month: m.Month, State: m.State, Reason: "it is not over"}
 	}
@@ -28,7 +28,7 @@ func (k *keeper) beginSeal(ctx context.Context, m Month) error {
 }
 
 // finishSeal waits for those who were in flight, proves the range of positions, freezes and digests.
-func (k *keeper) finishSeal(ctx context.Context, m Month) error {
+func (k *keeper) finishSeal(ctx context.Context, m registered) error {
 	if err := k.waitForAppends(ctx, m); err != nil {
 		return err
 	}
@@ -54,7 +54,7 @@ func (k *keeper) finishSeal(ctx context.Context, m Month) error {
 }
 
 // waitForAppends returns when every append that was in flight is gone: those of now look the month up and find it marked.
-func (k *keeper) waitForAppends(ctx context.Context, m Month) error {
+func (k *keeper) waitForAppends(ctx context.Context, m registered) error {
 	var last int64
 	if err := k.conn.QueryRow(ctx, k.quoted.SQL(`SELECT {{schema}}.last_position()`)).Scan(&last); err != nil {
 		return err
@@ -75,7 +75,7 @@ func (k *keeper) waitForAppends(ctx context.Context, m Month) error {
 
 // proveRange has the table refuse positions beyond those it holds: an append in a transaction whose snapshot is older than the
 // mark does not see it, and would still come through. What came through before is in the range.
-func (k *keeper) proveRange(ctx context.Context, m Month) (first, last *int64, err error) {
+func (k *keeper) proveRange(ctx context.Context, m registered) (first, last *int64, err error) {
 	for range 5 {
 		if err := k.conn.QueryRow(ctx, k.on(m, "range")).Scan(&first, &last); err != nil {
 			return nil, nil, err
@@ -105,7 +105,7 @@ func (k *keeper) proveRange(ctx context.Context, m Month) (first, last *int64, e
 }
 
 // digest of the events that a month's table holds, computed where they are.
-func (k *keeper) digest(ctx context.Context, db pg.DB, m Month) (rows int64, digest []byte, err error) {
+func (k *keeper) digest(ctx context.Context, db pg.DB, m registered) (rows int64, digest []byte, err error) {
 	k.config.Progress(Progress{Month: m.Month, Step: "digest", Of: m.Rows})
 	if rows, digest, err = k.digestOf(ctx, db, k.quoted.SQL("{{schema}}."+m.leaf())); err == nil {
 		k.config.Progress(Progress{Month: m.Month, Step: "digest", Rows: rows, Of: rows})
@@ -128,7 +128,7 @@ func (k *keeper) digestOf(ctx context.Context, db pg.DB, table string) (rows int
 }
 
 // unchanged compares the table with what was sealed.
-func (k *keeper) unchanged(ctx context.Context, db pg.DB, m Month) error {
+func (k *keeper) unchanged(ctx context.Context, db pg.DB, m registered) error {
 	rows, digest, err := k.digest(ctx, db, m)
 	if err != nil {
 		return err
@@ -137,7 +137,7 @@ func (k *keeper) unchanged(ctx context.Context, db pg.DB, m Month) error {
 }
 
 // compare is a ChangedError unless these are the events that were sealed.
-func (m Month) compare(where string, rows int64, digest []byte) error {
+func (m registered) compare(where string, rows int64, digest []byte) error {
 	if rows != m.Rows || !bytes.Equal(digest, m.Digest) {
 		return &ChangedError{Month: m.Month, Where: where, Rows: rows, Sealed: m.Rows}
 	}

@@ -15,7 +15,7 @@ import (
 )
 
 // verify reads every object back and compares what it holds with what was sealed.
-func (k *keeper) verify(ctx context.Context, m Month) error {
+func (k *keeper) verify(ctx context.Context, m registered) error {
 	if k.config.Archive == nil {
 		return fmt.Errorf("verifying month %s: %w", m, ErrNoArchive)
 	}
@@ -27,7 +27,7 @@ func (k *keeper) verify(ctx context.Context, m Month) error {
 
 // readBack hands on the events of an archive, frame by frame; at the end they are those that were sealed, or the error says what
 // is wrong.
-func (m *Months) readBack(ctx context.Context, month Month, step string, f func([]eventstore.Recorded) error) error {
+func (m *Months) readBack(ctx context.Context, month registered, step string, f func([]eventstore.Recorded) error) error {
 	manifest, err := readManifest(ctx, m.config.Archive, month.Month, month.Archive)
 	if err != nil {
 		return err
