@@ -215,7 +215,7 @@ func (k *keeper) putPart(ctx context.Context, m registered, w *partWriter, n int
 	for i, object := range []Object{part.Events, part.Parquet, part.Index} {
 		err := putSame(ctx, k.config.Archive, object.Key, contents[i])
 		if errors.Is(err, ErrExists) {
-			return part, &DamagedError{Month: m.Month, Key: object.Key, Problem: "is of another export, which has not ended: delete the month's objects, and archive it again", Err: err}
+			return part, &DamagedError{Month: m.Month, Key: object.Key, Problem: "is of another export, which has not ended: if no other log writes here, delete the month's objects, and archive it again", Err: err}
 		}
 		if err != nil {
 			return part, fmt.Errorf("writing %s: %w", object.Key, err)
