@@ -294,7 +294,7 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 					http.Redirect(w, r, strings.Replace(other.URL, "127.0.0.1", "localhost", 1)+"/?"+secret, status)
 				})
 				config := configOf(url)
-				config.Client = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return nil }}
+				config.Client = &http.Client{Transport: ownTransport(), CheckRedirect: func(*http.Request, []*http.Request) error { return nil }}
 				_, _, err := open(t, s, config).Embed(t.Context(), []string{"a"})
 				require.Equal(t, "refused", kindOf(err))
 				require.Contains(t, err.Error(), fmt.Sprintf("HTTP %d", status))
@@ -334,7 +334,7 @@ func TestTimeouts(t *testing.T) {
 				t.Parallel()
 				url, _ := serve(t, hang(half))
 				config := configOf(url)
-				config.Client = &http.Client{Timeout: 100 * time.Millisecond}
+				config.Client = &http.Client{Transport: ownTransport(), Timeout: 100 * time.Millisecond}
 				_, _, err := open(t, s, config).Embed(t.Context(), []string{"a"})
 				require.ErrorIs(t, err, context.DeadlineExceeded)
 				require.Equal(t, "passing", kindOf(err))

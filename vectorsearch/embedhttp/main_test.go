@@ -71,8 +71,12 @@ func say(status int, body string) http.HandlerFunc {
 	}
 }
 
+// ownTransport shares no connections: a test server that is closed closes the idle ones of http.DefaultTransport, another test's too.
+func ownTransport() http.RoundTripper { return &http.Transport{DisableKeepAlives: true} }
+
 func configOf(url string) embedhttp.Config {
 	return embedhttp.Config{
+		Client:  &http.Client{Transport: ownTransport()},
 		BaseURL: url, Key: secret, Model: vectorsearch.Model{Name: "m", Dimensions: 2}, DollarsPerMillionTokens: 2, Timeout: time.Minute,
 	}
 }
