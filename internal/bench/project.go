@@ -280,6 +280,17 @@ func visibleAfter(ctx context.Context, w *world, t *twin, ours *writers) ([]floa
 	if err == nil {
 		err = runner.WaitFor(ctx, "facts", settled)
 	}
+	seen := func() (events int) {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, batch := range visible {
+			events += batch.events
+		}
+		return events
+	}
+	for began := time.Now(); err == nil && seen() < len(returned) && time.Since(began) < 5*time.Second; {
+		time.Sleep(time.Millisecond) // the rows are there before the hook is called, and the end of ctx would keep it from being
+	}
 	cancel()
 	if runErr := <-done; err == nil {
 		err = runErr
