@@ -14,28 +14,35 @@ import (
 
 // gate refuses while a reader that keeps a checkpoint is not past the month, or has put events of it aside.
 func (k *keeper) gate(ctx context.Context, db pg.DB, m registered) error {
+	behind, err := k.behind(ctx, db, m.Last)
+	if err == nil && len(behind) > 0 {
+		err = &NotYetError{Month: m.Month, State: m.State, Reason: fmt.Sprintf("it ends at position %d, and not past it are ", m.Last), Behind: behind}
+	}
+	return err
+}
+
+// behind are those who are not past a position, and were not released.
+func (m *Months) behind(ctx context.Context, db pg.DB, last eventstore.Position) (all []Checkpoint, err error) {
 	var projections bool
-	if err := db.QueryRow(ctx, k.quoted.SQL(`SELECT to_regclass('{{schema}}.projection_parked') IS NOT NULL`)).Scan(&projections); err != nil {
-		return err
+	if err := db.QueryRow(ctx, m.quoted.SQL(`SELECT to_regclass('{{schema}}.projection_parked') IS NOT NULL`)).Scan(&projections); err != nil {
+		return nil, err
 	}
 	queries := []string{"waiting"}
 	if projections {
 		queries = append(queries, "parked")
 	}
 	for _, name := range queries {
-		rows, err := db.Query(ctx, k.sql[name], int64(m.Last))
+		rows, err := db.Query(ctx, m.sql[name], int64(last))
 		if err != nil {
-			return err
+			return nil, err
 		}
-		behind, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Checkpoint])
+		found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Checkpoint])
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if len(behind) > 0 {
-			return &NotYetError{Month: m.Month, State: m.State, Reason: fmt.Sprintf("it ends at position %d, and not past it are ", m.Last), Behind: behind}
-		}
+		all = append(all, found...)
 	}
-	return nil
+	return all, nil
 }
 
 // leave sends readers elsewhere, before the partition goes: one month at a time, as PostgreSQL detaches one at a time.

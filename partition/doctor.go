@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/jackc/pgx/v5"
+	"github.com/sight-platform/hindsight/eventstore"
 )
 
 // Finding is something that [Months.Doctor] found.
@@ -29,7 +29,7 @@ func (m *Months) Doctor(ctx context.Context) ([]Finding, error) {
 	add := func(month registered, text, remedy string) {
 		found = append(found, Finding{Month: month.Month, Text: fmt.Sprintf("month %s is %s: ", month, month.State) + text, Remedy: remedy})
 	}
-	var last int64
+	var last eventstore.Position
 	past := 0
 	for _, month := range months {
 		if month.Over {
@@ -58,18 +58,18 @@ func (m *Months) Doctor(ctx context.Context) ([]Finding, error) {
 			add(month, "and its quarantine is over for more than a day. Call Archive to see what it waits for", "")
 		}
 		if month.Over && month.State != Open {
-			last = max(last, int64(month.Last))
+			last = max(last, month.Last)
 		}
 	}
-	rows, err := m.pool.Query(ctx, m.sql["waiting"], last)
-	if err != nil {
-		return nil, err
-	}
-	behind, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Checkpoint])
+	behind, err := m.behind(ctx, m.pool, last)
 	for _, c := range behind {
+		what, mend := "stands at", "Run the projection"
+		if c.Parked {
+			what, mend = "has parked events from", "Retry or Skip them"
+		}
 		if time.Since(c.UpdatedAt) > abandoned {
-			found = append(found, Finding{Text: fmt.Sprintf("checkpoint %s version %d stands at position %d since %s, and months up to position %d cannot be archived. "+
-				"Run the projection, or Release it with a reason", c.Name, c.Version, c.Position, c.UpdatedAt.UTC().Format(time.DateTime), last)})
+			found = append(found, Finding{Text: fmt.Sprintf("checkpoint %s version %d %s position %d since %s, and months up to position %d cannot be archived. "+
+				"%s, or Release it with a reason", c.Name, c.Version, what, c.Position, c.UpdatedAt.UTC().Format(time.DateTime), last, mend)})
 		}
 	}
 	return found, err

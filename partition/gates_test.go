@@ -93,6 +93,11 @@ func TestParkedEventsHoldTheirMonth(t *testing.T) {
 		require.Equal(t, "verified", states(t, log)["2024-01"])
 	}
 	held()
+	exec(t, log, `UPDATE `+log.Schema()+`.projection_parked SET parked_at = now() - interval '2 days'`)
+	findings, err := months.Doctor(ctx)
+	require.NoError(t, err)
+	require.NotEmpty(t, findings)
+	require.Contains(t, findings[len(findings)-1].Text, "checkpoint refusing version 1 has parked events from position")
 	require.NoError(t, months.Release(ctx, "refusing", 1, "they are of no use"))
 	exec(t, log, `UPDATE `+log.Schema()+`.projection_parked SET parked_at = clock_timestamp() WHERE position = (SELECT min(position) FROM `+log.Schema()+`.projection_parked)`)
 	held()

@@ -138,6 +138,24 @@ func TestParquetHoldsTheSame(t *testing.T) {
 			int(r.SchemaVersion), r.RecordedAt.UTC(), r.OccurredAt.UTC(), r.EventData, r.Metadata,
 		})
 	}
+	file, err := parquet.OpenFile(bytes.NewReader(content), int64(len(content)))
+	require.NoError(t, err)
+	for _, group := range file.Metadata().RowGroups {
+		for _, column := range group.Columns {
+			require.Equal(t, format.Zstd, column.MetaData.Codec)
+		}
+	}
+}
+
+// The manifest describes the month and each object.
+func TestTheManifest(t *testing.T) {
+	t.Parallel()
+	log := newLog(t, 1000)
+	ctx := testContext(t)
+	all := collect(t, log.All(ctx, 0, eventstore.Filter{Recorded: eventstore.TimeRange{Until: february}}))
+	blob := newDir(t)
+	_, err := newMonths(t, log, partition.Config{Archive: blob}).Archive(ctx, january)
+	require.NoError(t, err)
 	text, err := blob.Get(ctx, "year=2024/month=01/manifest.json")
 	require.NoError(t, err)
 	var manifest partition.Manifest
@@ -174,13 +192,6 @@ func TestParquetHoldsTheSame(t *testing.T) {
 		sum := sha256.Sum256(bytes)
 		require.Equal(t, hex.EncodeToString(sum[:]), object.SHA256)
 		require.EqualValues(t, len(bytes), object.Bytes)
-	}
-	file, err := parquet.OpenFile(bytes.NewReader(content), int64(len(content)))
-	require.NoError(t, err)
-	for _, group := range file.Metadata().RowGroups {
-		for _, column := range group.Columns {
-			require.Equal(t, format.Zstd, column.MetaData.Codec)
-		}
 	}
 }
 

@@ -8,7 +8,8 @@ import (
 
 // CatchUp runs the projections until each has done what the log held when it was called, and ends: for programs that run now and
 // then, and for tests. Others may run the same projections meanwhile. What is parked is not done: see [Runner.Parked]. Errors are
-// those of [Runner.Run] and of [Runner.WaitFor]; ctx's, if it ends before.
+// those of [Runner.Run] and of [Runner.WaitFor], and match [eventstore.ErrArchived] where a projection is built from months that were
+// archived and the store has no Config.Cold; ctx's, if it ends before.
 func (r *Runner) CatchUp(ctx context.Context) error {
 	if err := r.Migrate(ctx); err != nil {
 		return err

@@ -67,10 +67,6 @@ func run(ctx context.Context, recordings []string, dir string, out io.Writer) (e
 	if err != nil {
 		return err
 	}
-	cold, err := partition.NewCold(blob, filepath.Join(dir, "cache"), 0)
-	if err != nil {
-		return err
-	}
 	direct, done, err := command.Direct(ctx, log)
 	if err != nil {
 		return err
@@ -105,11 +101,7 @@ func run(ctx context.Context, recordings []string, dir string, out io.Writer) (e
 		return fmt.Errorf("reading without the archive: %w", archived)
 	}
 	say("\nWithout it: %v", archived)
-	store, err := eventstore.New(log.Pool, eventstore.Config{Schema: log.Schema(), Codec: focusgroup.Codec(), Cold: cold})
-	if err != nil {
-		return err
-	}
-	replayed, err := replayOf(ctx, store, first.StreamID)
+	replayed, err := replayOf(ctx, log.Store, blob, filepath.Join(dir, "cache"), first.StreamID)
 	if err != nil {
 		return err
 	}
@@ -126,8 +118,16 @@ func run(ctx context.Context, recordings []string, dir string, out io.Writer) (e
 	return err
 }
 
-// replayOf is the discussion at the end of its replay.
-func replayOf(ctx context.Context, store *eventstore.Store, id eventstore.StreamID) (d *focusgroup.Discussion, err error) {
+// replayOf is an archived discussion at the end of its replay, by a store that reads on into the archive.
+func replayOf(ctx context.Context, log *eventstore.Store, archive partition.Blob, cache string, id eventstore.StreamID) (d *focusgroup.Discussion, err error) {
+	cold, err := partition.NewCold(archive, cache, 0)
+	if err != nil {
+		return nil, err
+	}
+	store, err := eventstore.New(log.Pool(), eventstore.Config{Schema: log.Schema(), Codec: focusgroup.Codec(), Cold: cold})
+	if err != nil {
+		return nil, err
+	}
 	player, err := replay.Open(ctx, store, replay.Config[*focusgroup.Discussion]{Fold: fold()}, id)
 	if err != nil {
 		return nil, err

@@ -280,16 +280,9 @@ func visibleAfter(ctx context.Context, w *world, t *twin, ours *writers) ([]floa
 	if err == nil {
 		err = runner.WaitFor(ctx, "facts", settled)
 	}
-	seen := func() (events int) {
-		mu.Lock()
-		defer mu.Unlock()
-		for _, batch := range visible {
-			events += batch.events
-		}
-		return events
-	}
-	for began := time.Now(); err == nil && seen() < len(returned) && time.Since(began) < 5*time.Second; {
-		time.Sleep(time.Millisecond) // the rows are there before the hook is called, and the end of ctx would keep it from being
+	// The rows are there before the hook is called, and the end of ctx would keep it from being.
+	for began := time.Now(); err == nil && eventsOf(&mu, &visible) < len(returned) && time.Since(began) < 5*time.Second; {
+		time.Sleep(time.Millisecond)
 	}
 	cancel()
 	if runErr := <-done; err == nil {
@@ -306,6 +299,15 @@ func visibleAfter(ctx context.Context, w *world, t *twin, ours *writers) ([]floa
 type batchTime struct {
 	events int
 	at     time.Time
+}
+
+func eventsOf(mu *sync.Mutex, batches *[]batchTime) (events int) {
+	mu.Lock()
+	defer mu.Unlock()
+	for _, batch := range *batches {
+		events += batch.events
+	}
+	return events
 }
 
 // waits pairs appends, by the order of their return, with the batches that hold them. Neighbours may be exchanged, which the
